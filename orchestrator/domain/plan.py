@@ -1,0 +1,77 @@
+"""A plan as every importer yields it: waves, stories and what waits for what. Plain data, no file format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where something in a plan came from; ``line`` is 1-based and None where the format has none."""
+
+    file: str
+    line: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a plan. ``field`` is a dotted path such as ``stories[3].domain``."""
+
+    file: str
+    line: int | None
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{place}: {self.field}: {self.message}" if self.field else f"{place}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """One acceptance criterion; ``id`` is the source's own, kept."""
+
+    text: str
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedWave:
+    """A wave. ``after`` holds the codes of the waves that must be completed first; ``manual`` waits for ``wave start``."""
+
+    code: str
+    name: str
+    description: str | None = None
+    priority: int = 1
+    after: tuple[str, ...] = ()
+    manual: bool = False
+    source: Source | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStory:
+    """A story. ``after`` holds the codes of the stories that must be completed first; priority 1 is the most urgent."""
+
+    code: str
+    wave: str
+    title: str
+    domain: str
+    description: str | None = None
+    criteria: tuple[Criterion, ...] = ()
+    story_type: str = "feature"
+    priority: int = 1
+    points: int = 1
+    after: tuple[str, ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+    source: Source | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A whole plan in the source's order. ``notes`` say what was read but not taken over (for the import report)."""
+
+    waves: tuple[PlannedWave, ...]
+    stories: tuple[PlannedStory, ...]
+    format: str
+    notes: tuple[str, ...] = ()
