@@ -41,7 +41,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def stores_of(config: pytest.Config) -> tuple[str, ...]:
     chosen = tuple(part.strip() for part in str(config.getoption("--stores")).split(",") if part.strip())
     if unknown := set(chosen) - set(STORES):
-        raise pytest.UsageError(f"--stores: no store is called {', '.join(sorted(unknown))}; there are {', '.join(STORES)}")
+        raise pytest.UsageError(
+            f"--stores: no store is called {', '.join(sorted(unknown))}; there are {', '.join(STORES)}"
+        )
     required = os.environ.get("CI", "").lower() in {"1", "true"} or os.environ.get("MAF_REQUIRE_POSTGRES") == "1"
     if required and "postgres" not in chosen:
         raise pytest.UsageError("--stores: this is CI (or MAF_REQUIRE_POSTGRES=1), where both stores are tested")

@@ -25,7 +25,8 @@ def test_a_store_url_is_one_of_both_kinds_and_empty(store_url, store_kind):
         assert not path.exists()
     else:
         with psycopg.connect(store_url) as connection:
-            assert connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()").fetchone() == (0,)
+            tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
+            assert tables.fetchall() == []
 
 
 def test_two_postgres_urls_do_not_see_each_other(new_postgres_url):
@@ -72,8 +73,8 @@ def test_sqlite_is_one_without_the_wal_reset_bug():
 
 
 @pytest.fixture
-def run_pytest(tmp_path):
-    """Run pytest, with this conftest, on a small test file."""
+def run_pytest(tmp_path, postgres_server):
+    """Run pytest, with this conftest, on a small test file; on the same server as this run unless told otherwise."""
     (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())
     (tmp_path / "test_sample.py").write_text(
         textwrap.dedent("""
@@ -86,11 +87,13 @@ def run_pytest(tmp_path):
         """)
     )
 
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", tmp_path]
+
     def run(*arguments, **environment):
         kept = {k: v for k, v in os.environ.items() if k not in {"CI", "MAF_REQUIRE_POSTGRES"} and "XDIST" not in k}
         return subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, *arguments, tmp_path],
-            env=kept | {"PYTHONPATH": str(ROOT)} | environment,
+            [*command, *arguments, tmp_path],
+            env=kept | {"PYTHONPATH": str(ROOT), "MAF_TEST_POSTGRES_URL": postgres_server[0]} | environment,
             cwd=tmp_path,
             capture_output=True,
             text=True,
@@ -105,7 +108,8 @@ def test_the_last_line_says_what_ran_where(run_pytest, postgres_server, workers)
     done = run_pytest("-n", workers)
     lines = done.stdout.strip().splitlines()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert lines[-1] == f"stores: sqlite {apsw.sqlite_lib_version()} (1 passed), postgres {version} (2 passed), skipped 1"
+    sqlite = apsw.sqlite_lib_version()
+    assert lines[-1] == f"stores: sqlite {sqlite} (1 passed), postgres {version} (2 passed), skipped 1"
     assert lines[-2].startswith("4 passed, 1 skipped in ")
 
 

@@ -1,8 +1,8 @@
 """A Postgres of the tests' own: found on the machine or in a wheel, started on first use, gone with the run.
 
 The first test that needs it (in whichever xdist worker) starts a *guard* process, which makes a cluster in a temporary
-directory, runs the server as its child and then reads a FIFO that the pytest controller keeps open for writing. When the
-controller ends, even by kill -9, the FIFO ends too: the guard stops the server and removes everything.
+directory, runs the server as its child and then reads a FIFO that the pytest controller keeps open for writing. When
+the controller ends, even by kill -9, the FIFO ends too: the guard stops the server and removes everything.
 
 Postgres refuses to run as root; there the server runs as ``postgres`` or ``nobody``.
 """
@@ -90,7 +90,8 @@ def wheel_programs() -> Path | None:
 
 def guard(lifeline: Path, programs: Path) -> int:
     """Make a cluster, run the server, tell where it is in one JSON line on stdout, end it when the lifeline ends."""
-    base = Path(tempfile.mkdtemp(prefix="maf-pg-", dir="/tmp" if os.access("/tmp", os.W_OK) else None))  # noqa: S108 - a socket's path may have 100 bytes only
+    # A socket's path may have some 100 bytes only, and a user's own temporary directory can be longer.
+    base = Path(tempfile.mkdtemp(prefix="maf-pg-", dir="/tmp" if os.access("/tmp", os.W_OK) else None))
     server = None
     try:
         identity = _unprivileged(base)
@@ -111,11 +112,11 @@ def guard(lifeline: Path, programs: Path) -> int:
             )  # fmt: skip
         url = f"postgresql://{USER}@/postgres?host={quote(str(base), safe='')}"
         version = _wait_until_ready(url, server, base / "server.log")
-        print(json.dumps({"url": url, "version": version}), flush=True)  # noqa: T201 - the answer to the parent
+        print(json.dumps({"url": url, "version": version}), flush=True)
         with lifeline.open("rb") as pipe:
             pipe.read()
     except Unavailable as error:
-        print(json.dumps({"error": str(error)}), flush=True)  # noqa: T201 - the answer to the parent
+        print(json.dumps({"error": str(error)}), flush=True)
         return 1
     finally:
         if server is not None and server.poll() is None:
@@ -276,8 +277,9 @@ def in_schema(url: str, schema: str) -> str:
 def drop_schema(connection: psycopg.Connection[Any], schema: str) -> None:
     """Drop it; who still holds a lock in it (a killed test's connection) is disconnected first."""
     connection.execute(
-        "SELECT pg_terminate_backend(pid) FROM (SELECT DISTINCT l.pid FROM pg_locks l JOIN pg_class c ON c.oid = l.relation"
-        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND l.pid <> pg_backend_pid()) holders",
+        "SELECT pg_terminate_backend(pid) FROM (SELECT DISTINCT l.pid FROM pg_locks l"
+        " JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = %s AND l.pid <> pg_backend_pid()) holders",
         [schema],
     )
     connection.execute(psycopg.sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(psycopg.sql.Identifier(schema)))
