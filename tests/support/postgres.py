@@ -115,6 +115,7 @@ def guard(lifeline: Path, programs: Path) -> int:
         print(json.dumps({"url": url, "version": version}), flush=True)
         with lifeline.open("rb") as pipe:
             pipe.read()
+        shutil.rmtree(lifeline.parent, ignore_errors=True)  # the controller does it too, unless it was killed
     except Unavailable as error:
         print(json.dumps({"error": str(error)}), flush=True)
         return 1
@@ -194,8 +195,8 @@ class Controller:
 
     def close(self) -> None:
         """End the server, if one runs, and wait until it is gone."""
-        os.close(self._lifeline)
         pid = _read(self.directory).get("guard")
+        os.close(self._lifeline)
         deadline = time.monotonic() + STOP_TIMEOUT
         while pid and _alive(pid) and time.monotonic() < deadline:
             time.sleep(0.02)
