@@ -15,6 +15,8 @@ RESERVED_AGENTS = frozenset({"maf", "user"})
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,49}\Z")
 _AGENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}\Z")
 _DOMAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,49}\Z")
+# A NUL as json.dumps writes it; an escaped backslash before "u0000" is just text.
+_ENCODED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 # Cc but tab and newline; bidirectional controls that make a text read as what it is not.
 _BIDI = re.compile("[\u202a-\u202e\u2066-\u2069\u200e\u200f]")
 
@@ -86,8 +88,6 @@ def json_text(value: Any, what: str, *, limit: int = MAX_PAYLOAD_BYTES) -> str:
         raise InvalidInput(
             f"{what} is {size} bytes; at most {limit} are allowed", hint="Put large content in a file and name the file."
         )
-    if "\\u0000" in encoded and "\x00" in json.dumps(value, ensure_ascii=False).replace("\\\\", "").replace(
-        "\\u0000", "\x00"
-    ):
+    if _ENCODED_NUL.search(encoded):
         raise InvalidInput(f"{what} contains a NUL character", hint="Remove the NUL character.")
     return encoded

@@ -1,0 +1,192 @@
+"""Who acts, on which store, and what a use case is.
+
+A use case is written as ``fn(act, …)`` and called as ``fn(context, …)``: the decorator opens the transaction, sweeps
+what has expired, finds and renews the acting session, checks its role, and keeps idempotency keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from orchestrator.domain import lifecycle as lc
+from orchestrator.domain.errors import InvalidInput, NotFound, Refused, SessionEnded, WrongRole
+from orchestrator.domain.moments import after
+from orchestrator.store import EXCLUSIVE, Row, Store, Tx
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+OPEN_TO_USER = frozenset({lc.USER, lc.TOOL})
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What ``maf.toml`` decides for the use cases."""
+
+    max_attempts: int = 3
+    signals_per_minute: int = 600
+    ttl_hand: int = lc.TTL_HAND
+    ttl_runner: int = lc.TTL_RUNNER
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every use case is called with.
+
+    ``agent`` is the acting id (``user`` where none was given), ``epoch`` its life where the caller carries one,
+    ``token`` the fencing token, ``key`` an idempotency key for the next call.
+    """
+
+    store: Store
+    agent: str = lc.USER
+    epoch: int | None = None
+    token: int | None = None
+    key: str | None = None
+    policy: Policy = field(default_factory=Policy)
+
+    def acting(self, agent: str, *, epoch: int | None = None, token: int | None = None) -> Context:
+        """The same store, for another agent."""
+        return replace(self, agent=agent, epoch=epoch, token=token, key=None)
+
+
+@dataclass
+class Act:
+    """One use case under way: its transaction and who acts. ``session`` is None for ``user`` and ``maf``."""
+
+    tx: Tx
+    ctx: Context
+    agent: str
+    session: Row | None
+
+    @property
+    def now(self) -> str:
+        """The transaction's moment."""
+        return self.tx.now
+
+    @property
+    def role(self) -> str:
+        """The acting role: cto, pm, dev, qa, or ``maf``/``user`` itself."""
+        return self.session["agent_type"] if self.session else self.agent
+
+
+@dataclass(frozen=True, slots=True)
+class UseCase:
+    """An entry of the catalogue. ``by``: the roles that may; empty for anybody, a session or none."""
+
+    name: str
+    by: tuple[str, ...]
+    function: Callable[..., Any]
+    summary: str
+
+
+CATALOGUE: dict[str, UseCase] = {}
+
+
+def live_session(tx: Tx, agent: str, epoch: int | None) -> Row:
+    """The session of ``agent``, checked to be live and of that epoch."""
+    session = tx.one("session.get", agent_id=agent)
+    if session is None:
+        raise NotFound(
+            f"no agent is registered as {agent!r}", hint=f"Register it: maf agent register {agent} --role ROLE"
+        )
+    if session["status"] == lc.SessionStatus.TERMINATED or session["lease_until"] <= tx.now:
+        raise SessionEnded(
+            f"the session of {agent!r} has ended", hint=f"Register it again: maf agent register {agent} --role ROLE"
+        )
+    if epoch is not None and session["epoch"] != epoch:
+        raise SessionEnded(
+            f"{agent!r} has been taken over: this is epoch {epoch}, it is in epoch {session['epoch']}",
+            hint="Stop here; another process works under this id now.",
+        )
+    return session
+
+
+def renew(tx: Tx, session: Row) -> None:
+    """Move the lease of a session that acts; the first time it is seen it also becomes active."""
+    until = after(tx.now, session["ttl_seconds"])
+    tx.mark("session.renew", agent_id=session["agent_id"], epoch=session["epoch"], now=tx.now, lease_until=until)
+    session["lease_until"] = max(until, session["lease_until"])
+
+
+def save_session(tx: Tx, session: Row, **changes: Any) -> None:
+    """Write ``changes`` of a session; ``session`` is brought up to date."""
+    after_ = {**session, **changes}
+    tx.swap(
+        "session.save", before=session,
+        **{c: after_[c] for c in ("agent_id", "epoch", "status", "current_story_id", "current_gate", "ended_at",
+                                  "total_stories_completed", "last_progress")},
+    )  # fmt: skip
+    session.update(changes)
+
+
+def use_case(
+    name: str, by: tuple[str, ...] = (), *, scope: str = EXCLUSIVE
+) -> Callable[[Callable[Concatenate[Act, P], R]], Callable[Concatenate[Context, P], R]]:
+    """Make a use case of a function and enter it in the catalogue."""
+
+    def decorate(function: Callable[Concatenate[Act, P], R]) -> Callable[Concatenate[Context, P], R]:
+        @wraps(function)
+        def call(ctx: Context, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            def work(tx: Tx) -> R:
+                if scope == EXCLUSIVE:
+                    from orchestrator.service.sweep import sweep
+
+                    sweep(tx, ctx)
+                act = _begin(tx, ctx, name, by)
+                if ctx.key is None:
+                    return function(act, *args, **kwargs)
+                return _once(act, name, (args, kwargs), lambda: function(act, *args, **kwargs))
+
+            return ctx.store.write(work, scope=scope, repeatable=ctx.key is not None)
+
+        summary = (function.__doc__ or "").strip().splitlines()[0]
+        CATALOGUE[name] = UseCase(name, by, call, summary)
+        return call  # type: ignore[return-value]
+
+    return decorate
+
+
+def _begin(tx: Tx, ctx: Context, name: str, by: tuple[str, ...]) -> Act:
+    if ctx.agent in OPEN_TO_USER:
+        if by and ctx.agent not in by:
+            roles = " or ".join(r for r in by if r not in OPEN_TO_USER) or "maf itself"
+            raise WrongRole(
+                f"{name} needs an agent: a live session of role {roles}", hint="Say who acts: --agent ID, or set MAF_AGENT."
+            )
+        return Act(tx, ctx, ctx.agent, None)
+    session = live_session(tx, ctx.agent, ctx.epoch)
+    if by and session["agent_type"] not in by:
+        roles = " or ".join(by)
+        raise WrongRole(
+            f"{ctx.agent!r} is a {session['agent_type']}; {name} is for {roles}",
+            hint=f"Use an agent of role {roles}: --agent ID.",
+        )
+    renew(tx, session)
+    if session["status"] == lc.SessionStatus.STARTING:
+        tx.activity(ctx.agent, "agent.seen")
+        save_session(tx, session, status=lc.SESSION_ACTIONS["seen"].to)
+    return Act(tx, ctx, ctx.agent, session)
+
+
+def _once(act: Act, name: str, request: Any, work: Callable[[], R]) -> R:
+    """Run ``work`` once for its idempotency key; a repeat gets the first one's result."""
+    key = act.ctx.key or ""
+    if not 0 < len(key) <= 200 or "\x00" in key:  # noqa: PLR2004 - the column's width
+        raise InvalidInput("an idempotency key has 1 to 200 characters", hint="Use a shorter --key.")
+    digest = hashlib.sha256(json.dumps([name, request], default=str, sort_keys=True).encode()).hexdigest()
+    found = act.tx.one("idempotency.find", key=key)
+    if found is not None:
+        if (found["agent_id"], found["use_case"], found["request_digest"]) != (act.agent, name, digest):
+            raise Refused(f"the key {key!r} was used for another request", hint="Use a fresh key for a new request.")
+        return found["result"]["value"]  # type: ignore[no-any-return]
+    value = work()
+    act.tx.mark(
+        "idempotency.insert", key=key, agent_id=act.agent, use_case=name, digest=digest, now=act.now,
+        result=json.dumps({"value": value}, ensure_ascii=False),
+    )  # fmt: skip
+    return value

@@ -1,0 +1,125 @@
+"""Sending and settling signals inside a transaction: what every action of the lifecycle does with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.domain import ids, names
+from orchestrator.domain import lifecycle as lc
+from orchestrator.domain.errors import InvalidInput, NotFound
+from orchestrator.store import Row, Tx
+
+
+def addressees(tx: Tx, to_agent: str | None, sender: str) -> tuple[str, list[str]]:
+    """Who gets a delivery: (kind, addressees). A role is one addressee, which exactly one agent of it takes."""
+    if to_agent is None:
+        return "broadcast", [s["agent_id"] for s in tx.all("session.live", now=tx.now) if s["agent_id"] != sender]
+    if to_agent.startswith("all:"):
+        role, _, domain = to_agent.removeprefix("all:").partition("/")
+        _role(role, to_agent)
+        live = tx.all("session.live_of_role", now=tx.now, agent_type=role)
+        return "broadcast", [
+            s["agent_id"] for s in live if s["agent_id"] != sender and (not domain or s["domain"] == domain)
+        ]
+    if to_agent.startswith("role:"):
+        role, _, domain = to_agent.removeprefix("role:").partition("/")
+        _role(role, to_agent)
+        if domain:
+            names.domain(domain)
+        return "role", [to_agent]
+    if tx.one("session.look", agent_id=names.agent_id(to_agent)) is None:
+        raise NotFound(f"no agent has the id {to_agent!r}", hint="See `maf agent list`, or address a role: --to role:pm")
+    return "direct", [to_agent]
+
+
+def _role(role: str, given: str) -> None:
+    if role not in set(lc.Role):
+        raise InvalidInput(
+            f"{given!r} names no role", hint=f"Roles are {', '.join(lc.Role)}; a domain follows a slash: role:dev/auth"
+        )
+
+
+def inbox_of(session: Row) -> list[str]:
+    """The addressees whose deliveries an agent may take: itself, its role, its role in its domain."""
+    mine = [session["agent_id"], f"role:{session['agent_type']}"]
+    if session["domain"]:
+        mine.append(f"role:{session['agent_type']}/{session['domain']}")
+    return mine
+
+
+def emit(
+    tx: Tx,
+    kind: lc.SignalType,
+    sender: str,
+    to_agent: str | None,
+    payload: dict[str, Any],
+    *,
+    story_id: str | None = None,
+    wave_id: str | None = None,
+    priority: int = 1,
+    expires_at: str | None = None,
+    cause: Row | None = None,
+) -> Row:
+    """Store a signal and its deliveries; the caller has opened the activity and checked the payload."""
+    how, whom = addressees(tx, to_agent, sender)
+    signal = tx.write(
+        "signal.insert",
+        id=ids.new_id(),
+        signal_type=kind,
+        from_agent=sender,
+        to_agent=to_agent,
+        story_id=story_id,
+        wave_id=wave_id,
+        payload=names.json_text(payload, "the payload"),
+        # With nobody to hear it there is nothing left to do.
+        status=lc.SignalStatus.PENDING if whom else lc.SignalStatus.PROCESSED,
+        processed_at=None if whom else tx.now,
+        priority=priority,
+        expires_at=expires_at,
+        cause_id=cause["id"] if cause else None,
+        chain_depth=cause["chain_depth"] + 1 if cause else 0,
+        now=tx.now,
+    )[0]
+    for addressee in whom:
+        tx.write(
+            "delivery.insert", id=ids.new_id(), signal_id=signal["id"], kind=how, addressee=addressee,
+            status=lc.SignalStatus.PENDING, priority=priority, now=tx.now,
+        )  # fmt: skip
+    return signal
+
+
+def settle(tx: Tx, story_id: str, action: str, agent: str) -> None:
+    """Mark the story's signals that ``action`` answers as processed, and those that it overtakes as expired."""
+    for signal in tx.all("signal.open_of_story", story_id=story_id):
+        rule = lc.SIGNALS[lc.SignalType(signal["signal_type"])]
+        if action in rule.answered_by:
+            tx.write("delivery.answer", signal_id=signal["id"], agent_id=agent, now=tx.now)
+        elif action in rule.overtaken_by:
+            tx.write("delivery.expire", signal_id=signal["id"], now=tx.now)
+        else:
+            continue
+        show_state(tx, signal["id"])
+
+
+def show_state(tx: Tx, signal_id: str) -> None:
+    """Bring a signal's own row in line with its least advanced delivery."""
+    state = tx.must("signal.state", id=signal_id)
+    status = next(s for s, rank in lc.STATUS_RANK.items() if rank == state["rank"])
+    pending = status is lc.SignalStatus.PENDING
+    after = {
+        "status": str(status),
+        "acknowledged_at": None if pending else state["last_acknowledged"],
+        "processed_at": state["last_processed"] if status is lc.SignalStatus.PROCESSED else None,
+    }
+    if any(after[c] != state[c] for c in after):
+        tx.write("signal.save", before=state, id=signal_id, **after)
+
+
+def give_back(tx: Tx, agent: str) -> None:
+    """Return what a silent or ended agent had acknowledged: to its role or to itself; its share of a broadcast expires."""
+    for delivery in tx.all("delivery.taken_raw", agent_id=agent):
+        if delivery["kind"] == "broadcast":
+            tx.write("delivery.expire_one", id=delivery["id"], now=tx.now)
+        else:
+            tx.write("delivery.give_back", id=delivery["id"])
+        show_state(tx, delivery["signal_id"])

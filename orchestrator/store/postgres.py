@@ -1,0 +1,209 @@
+"""Postgres through psycopg 3. The server's clock; LISTEN/NOTIFY as a wake-up hint only; the tables are the truth.
+
+Exclusive writers hold an advisory lock of this schema, shared ones hold it shared: so lifecycle changes happen one after
+another, exactly as on SQLite, while signals are sent and taken side by side.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from contextlib import suppress
+from datetime import UTC
+from typing import Any
+
+import psycopg
+from psycopg import errors as pg
+from psycopg.adapt import Loader
+from psycopg.rows import dict_row
+from psycopg.types.datetime import TimestamptzLoader
+
+from orchestrator.domain import moments
+from orchestrator.domain.errors import InvalidInput, StoreUnavailable
+from orchestrator.store.dialect import POSTGRES, Query
+from orchestrator.store.unit import SHARED, Retry, Row
+
+_CLASS = 0x6D6166
+"""Our advisory locks' class: 'maf'."""
+_CHANNEL = "maf_changes"
+
+
+class _Moment(TimestamptzLoader):
+    def load(self, data: Any) -> Any:
+        return moments.from_datetime(super().load(data).astimezone(UTC))
+
+
+class _Text(Loader):
+    def load(self, data: Any) -> str:
+        return bytes(data).decode()
+
+
+class PostgresEngine:
+    """One connection to a Postgres database; the schema is that of the connection's search_path."""
+
+    name = POSTGRES
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._in = False
+        self._listening = False
+        self._connect()
+
+    def _connect(self) -> None:
+        try:
+            self.connection = psycopg.connect(self.url, autocommit=True, connect_timeout=10, row_factory=dict_row)
+        except (psycopg.Error, UnicodeError) as error:
+            raise StoreUnavailable(
+                f"Postgres cannot be reached: {str(error).strip().splitlines()[0] if str(error).strip() else error}",
+                hint="Check the URL's host, port, user and database, and that the server runs.",
+            ) from error
+        self.connection.adapters.register_loader("timestamptz", _Moment)
+        self.connection.adapters.register_loader("uuid", _Text)
+        self.connection.prepare_threshold = 2
+        # One line for the whole session: times in UTC whatever the server's default is.
+        self._simple("SET TimeZone = 'UTC'; SET client_min_messages = warning")
+        self._listening = False
+
+    def _simple(self, sql: str) -> list[Row]:
+        """Several statements in one round trip; the last result's rows."""
+        cursor = self.connection.cursor()
+        cursor.execute(sql.encode(), prepare=False)
+        while cursor.nextset():
+            pass
+        return cursor.fetchall() if cursor.description else []
+
+    def version(self) -> str:
+        number = self.connection.info.server_version
+        return f"{number // 10000}.{number % 10000}"
+
+    def begin_read(self) -> None:
+        self._begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+    def begin_write(self, scope: str) -> tuple[str, str | None]:
+        lock = "pg_advisory_xact_lock_shared" if scope == SHARED else "pg_advisory_xact_lock"
+        rows = self._begin(
+            f"BEGIN; SELECT {lock}({_CLASS}, hashtext(current_schema())); "
+            "SELECT clock_timestamp() AS now, (SELECT created_at FROM agent_activity ORDER BY seq DESC LIMIT 1) AS last"
+        )
+        return rows[0]["now"], rows[0]["last"]
+
+    def _begin(self, sql: str) -> list[Row]:
+        for attempt in (1, 2):
+            if self.connection.closed:
+                self._connect()
+            self._in = True
+            try:
+                return self._simple(sql)
+            except psycopg.OperationalError as error:
+                # An idle connection that the server or a proxy has dropped: nothing was begun, so once more.
+                self.rollback()
+                if attempt == 2 or not self.connection.closed:  # noqa: PLR2004
+                    raise self._translated(error) from error
+            except psycopg.Error as error:
+                self.rollback()
+                raise self._translated(error) from error
+        raise AssertionError
+
+    def commit(self, *, wake: bool) -> None:
+        try:
+            self._simple(f"NOTIFY {_CHANNEL}; COMMIT" if wake else "COMMIT")
+            self._in = False
+        except psycopg.OperationalError as error:
+            self.rollback()
+            retry = Retry(
+                StoreUnavailable(
+                    f"the connection was lost while committing, so it is not known whether it was done ({error})".strip(),
+                    hint="Look with `maf history`, or repeat it with --key, which does it once.",
+                )
+            )
+            retry.ambiguous = True  # type: ignore[attr-defined]
+            raise retry from error
+        except psycopg.Error as error:
+            self.rollback()
+            raise self._translated(error) from error
+
+    def rollback(self) -> None:
+        if self._in:
+            self._in = False
+            with suppress(psycopg.Error):
+                if not self.connection.closed:
+                    self._simple("ROLLBACK")
+
+    def execute(self, statement: Query, parameters: dict[str, Any]) -> list[Row]:
+        try:
+            cursor = self.connection.execute(statement.sql, parameters)
+            return cursor.fetchall() if cursor.description else []
+        except psycopg.Error as error:
+            raise self._translated(error) from error
+
+    def _translated(self, error: psycopg.Error) -> Exception:
+        """The table that maps the driver's errors to ours."""
+        text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if isinstance(error, pg.SerializationFailure | pg.DeadlockDetected | pg.UniqueViolation):
+            return Retry(StoreUnavailable(f"Postgres gave up after retries: {text}", hint="Try again."))
+        if isinstance(error, pg.UndefinedTable):
+            return StoreUnavailable(f"the store has no maf tables: {text}", hint="Run `maf init` with this --db.")
+        if isinstance(error, pg.InsufficientPrivilege):
+            return StoreUnavailable(f"Postgres refuses: {text}", hint="Grant the role its rights on maf's tables.")
+        if isinstance(error, pg.DiskFull):
+            return StoreUnavailable(f"Postgres: {text}", hint="Free some space on the server.")
+        if self.connection.closed:
+            return Retry(StoreUnavailable(f"the connection to Postgres was lost: {text}", hint="Try again."))
+        if isinstance(error, psycopg.OperationalError):
+            return StoreUnavailable(f"Postgres: {text}", hint="Check the server, then try again.")
+        return error
+
+    def script(self, sql: str) -> None:
+        try:
+            self._simple(sql)
+        except psycopg.Error as error:
+            with suppress(psycopg.Error):
+                self._simple("ROLLBACK")
+            raise StoreUnavailable(f"Postgres: {str(error).strip()}", hint="See the message.") from error
+
+    def tables(self) -> set[str]:
+        return {
+            row["name"]
+            for row in self._simple("SELECT table_name AS name FROM information_schema.tables "
+                                    "WHERE table_schema = current_schema() AND table_type = 'BASE TABLE'")
+        }  # fmt: skip
+
+    def prepare_wait(self) -> None:
+        if self.connection.closed:
+            self._connect()
+        if not self._listening:
+            self._simple(f"LISTEN {_CHANNEL}")
+            self._listening = True
+
+    def wait(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        try:
+            self.prepare_wait()
+            while (left := deadline - time.monotonic()) > 0:
+                for _ in self.connection.notifies(timeout=0):
+                    return True
+                select.select([self.connection.fileno()], [], [], left)
+                if any(True for _ in self.connection.notifies(timeout=0)):
+                    return True
+        except (psycopg.Error, OSError):
+            # A lost connection may have swallowed a notice: look, and reconnect on the way.
+            time.sleep(min(max(deadline - time.monotonic(), 0), 1.0))
+            return True
+        return False
+
+    def raw(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        self.begin_read()
+        try:
+            cursor = self.connection.cursor(row_factory=psycopg.rows.tuple_row)
+            cursor.execute(sql.encode())
+            if cursor.description is None:
+                return [], []
+            return [column.name for column in cursor.description], cursor.fetchall()
+        except psycopg.Error as error:
+            raise InvalidInput(f"Postgres refuses the query: {str(error).strip()}", hint="Check the SQL.") from error
+        finally:
+            self.rollback()
+
+    def close(self) -> None:
+        self.rollback()
+        self.connection.close()

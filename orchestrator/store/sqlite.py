@@ -1,0 +1,245 @@
+"""SQLite through apsw, which carries its own current SQLite: WAL, ``synchronous=FULL``, foreign keys on.
+
+Writers queue behind a lock on a side file before ``BEGIN IMMEDIATE``, so that SQLite's own busy waits (which starve some
+and surface as "database is locked") are not what orders them. After a commit that is logged the doorbell file is
+touched; waiting is inotify on it, with a look at ``data_version`` twice a second behind it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from orchestrator.domain import moments
+from orchestrator.domain.errors import InvalidInput, MafError, StoreUnavailable
+from orchestrator.store.bell import Bell
+from orchestrator.store.dialect import SQLITE, Query, query
+from orchestrator.store.unit import Row
+
+JSON_COLUMNS = frozenset(
+    {"acceptance_criteria", "metadata", "payload", "details", "findings", "owns", "reads", "forbidden", "result"}
+)
+MINIMUM = (3, 51, 3)
+"""Older ones have the WAL-reset bug that can corrupt a database (fixed in 3.51.3)."""
+WAIT = 60.0
+"""Seconds a writer waits for its turn before it gives up with exit 5."""
+_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "fuse.sshfs", "fuse.s3fs", "ceph", "lustre"})
+
+
+class SqliteEngine:
+    """One connection to a SQLite file."""
+
+    name = SQLITE
+
+    def __init__(self, url: str, *, create: bool = False) -> None:
+        self.url = url
+        self.path = Path(url.removeprefix("sqlite:///"))
+        if tuple(int(part) for part in apsw.sqlite_lib_version().split(".")) < MINIMUM:
+            raise StoreUnavailable(
+                f"SQLite {apsw.sqlite_lib_version()} can corrupt a database that several processes write",
+                hint="Install apsw 3.51.3 or newer.",
+            )
+        if not self.path.exists() and not create:
+            raise StoreUnavailable(f"there is no store at {self.path}", hint="Run `maf init` first.")
+        self._refuse_network()
+        flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
+        self._lock: int | None = None
+        self._bell: Bell | None = None
+        self._open = False
+        with _errors(self.path):
+            self.connection = apsw.Connection(str(self.path), flags=flags, statementcachesize=256)
+            self.connection.set_busy_timeout(int(WAIT * 1000))
+            if create:
+                self.connection.execute("PRAGMA journal_mode = WAL")
+            self.connection.execute("PRAGMA synchronous = FULL")
+            self.connection.execute("PRAGMA foreign_keys = ON")
+
+    def _refuse_network(self) -> None:
+        """SQLite's locks cannot be trusted on a network file system."""
+        try:
+            mounts = Path("/proc/self/mounts").read_text("utf-8", "replace").splitlines()
+        except OSError:
+            return
+        folder = os.path.realpath(self.path.parent)
+        best, kind = "", ""
+        for line in mounts:
+            _, point, fs, *_ = line.split(" ", 3)
+            inside = folder == point or folder.startswith(point.rstrip("/") + "/")
+            if inside and len(point) >= len(best):
+                best, kind = point, fs
+        if kind in _NETWORK:
+            raise StoreUnavailable(
+                f"{self.path} is on a network file system ({kind}), where SQLite's locks cannot be trusted",
+                hint="Put the store on a local disk with `maf init --db sqlite:///…`, or use Postgres.",
+            )
+
+    def version(self) -> str:
+        return apsw.sqlite_lib_version()
+
+    def begin_read(self) -> None:
+        with _errors(self.path):
+            self.connection.execute("BEGIN")
+        self._open = True
+
+    def begin_write(self, scope: str) -> tuple[str, str | None]:  # noqa: ARG002 - SQLite's writers are alone
+        self._queue()
+        try:
+            with _errors(self.path):
+                self.connection.execute("BEGIN IMMEDIATE")
+            self._open = True
+            last = self.execute(query("activity.last", SQLITE), {})
+        except BaseException:
+            self.rollback()
+            raise
+        return moments.system_now(), last[0]["created_at"] if last else None
+
+    def _queue(self) -> None:
+        if self._lock is None:
+            with _errors(self.path):
+                self._lock = os.open(f"{self.path}-queue", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        deadline, pause = time.monotonic() + WAIT, 0.0005
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise StoreUnavailable(
+                        f"the store was busy for {WAIT:.0f} s", hint="Find the stopped writer with `maf doctor`."
+                    ) from None
+                time.sleep(pause)
+                pause = min(pause * 1.5, 0.01)
+            else:
+                return
+
+    def commit(self, *, wake: bool) -> None:
+        try:
+            with _errors(self.path):
+                self.connection.execute("COMMIT")
+            self._open = False
+        finally:
+            self._release()
+        if wake:
+            Bell.ring(self._bell_path)
+
+    def rollback(self) -> None:
+        if self._open:
+            with suppress(apsw.Error):
+                self.connection.execute("ROLLBACK")
+            self._open = False
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+    def execute(self, statement: Query, parameters: dict[str, Any]) -> list[Row]:
+        rows: list[Row] = []
+        names: list[str] = []
+        with _errors(self.path):
+            cursor = self.connection.cursor()
+            for values in cursor.execute(statement.sql, parameters):
+                if not names:
+                    names = [column[0] for column in cursor.get_description()]
+                row = dict(zip(names, values, strict=True))
+                for column in JSON_COLUMNS.intersection(names):
+                    if isinstance(row[column], str):
+                        row[column] = json.loads(row[column])
+                rows.append(row)
+        return rows
+
+    def script(self, sql: str) -> None:
+        self._queue()
+        try:
+            with _errors(self.path):
+                self.connection.execute(sql)
+        except BaseException:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            raise
+        finally:
+            self._release()
+
+    def tables(self) -> set[str]:
+        with _errors(self.path):
+            return {name for (name,) in self.connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+    @property
+    def _bell_path(self) -> str:
+        return f"{self.path}-bell"
+
+    def _data_version(self) -> int:
+        return int(self.connection.execute("PRAGMA data_version").fetchall()[0][0])
+
+    def prepare_wait(self) -> None:
+        if self._bell is None:
+            self._bell = Bell(self._bell_path)
+        self._seen = self._data_version()
+
+    def wait(self, seconds: float) -> bool:
+        if self._bell is None:
+            self.prepare_wait()
+        assert self._bell is not None  # noqa: S101 - just made
+        deadline = time.monotonic() + seconds
+        while True:
+            if self._data_version() != self._seen:
+                return True
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            self._bell.wait(min(left, 0.5))
+
+    def raw(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        with _errors(self.path):
+            self.connection.execute("PRAGMA query_only = ON")
+            try:
+                cursor = self.connection.cursor()
+                rows = [tuple(row) for row in cursor.execute(sql)]
+                description = [column[0] for column in cursor.description] if rows else []
+                return description, rows
+            except apsw.Error as error:
+                raise InvalidInput(f"SQLite refuses the query: {error}", hint="Check the SQL.") from error
+            finally:
+                self.connection.execute("PRAGMA query_only = OFF")
+
+    def close(self) -> None:
+        self.rollback()
+        self.connection.close()
+        if self._bell is not None:
+            self._bell.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+class _errors:  # noqa: N801 - used as a verb
+    """The table that maps the driver's errors to ours."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if not isinstance(error, apsw.Error | OSError) or isinstance(error, MafError):
+            return
+        for cls, message, hint in (
+            (apsw.FullError, "the disk is full", "Free some space and run the command again; nothing was written."),
+            (apsw.BusyError, "the store is locked by another program", "Close whatever holds it open and try again."),
+            (apsw.ReadOnlyError, "the store is read-only", "Make the file and its folder writable."),
+            (apsw.CorruptError, "the store is damaged", "Restore a backup (`maf db backup` makes them)."),
+            (apsw.NotADBError, "this file is no SQLite database", "Check --db, MAF_DB and maf.toml."),
+            (apsw.CantOpenError, "the store cannot be opened", "Check that the folder exists and is writable."),
+            (apsw.IOError, "the disk could not be read or written", "Check the disk; nothing was written."),
+            (PermissionError, "the store may not be written", "Make the file and its folder writable."),
+            (OSError, "the store's folder cannot be used", "Check that the folder exists and is writable."),
+        ):
+            if isinstance(error, cls):
+                raise StoreUnavailable(f"{message}: {self.path} ({error})", hint=hint) from error
