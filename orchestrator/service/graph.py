@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 from orchestrator.domain.errors import InvalidInput
-from orchestrator.domain.planning import find_cycle
+from orchestrator.domain.graph import describe_cycle, find_cycle, waiting_graph
 from orchestrator.store import Reader
 
 
-def refuse_cycle(reader: Reader) -> None:
-    """InvalidInput if the store's graph (this transaction's writes included) has a circle; it is named.
+def edges_of(reader: Reader, query: str) -> dict[str, list[str]]:
+    """``story.edges`` or ``wave.edges`` as code → the codes it waits for."""
+    found: dict[str, list[str]] = {}
+    for edge in reader.all(query):
+        found.setdefault(edge["code"], []).append(edge["after"])
+    return found
 
-    A story waits for the stories it depends on and for the waves that its wave waits for; a wave waits for its stories.
-    """
-    edges: dict[str, list[str]] = {}
-    for edge in reader.all("story.edges"):
-        edges.setdefault(f"story {edge['code']}", []).append(f"story {edge['after']}")
-    waits: dict[str, list[str]] = {}
-    for edge in reader.all("wave.edges"):
-        waits.setdefault(edge["code"], []).append(edge["after"])
-        # A wave without stories still waits.
-        edges.setdefault(f"wave {edge['code']}", []).append(f"wave {edge['after']}")
-    for pair in reader.all("story.wave_pairs"):
-        edges.setdefault(f"wave {pair['wave_code']}", []).append(f"story {pair['story_code']}")
-        for other in waits.get(pair["wave_code"], ()):
-            edges.setdefault(f"story {pair['story_code']}", []).append(f"wave {other}")
-    cycle = find_cycle(edges)
+
+def refuse_cycle(reader: Reader) -> None:
+    """InvalidInput if the store's graph (this transaction's writes included) has a circle; it is named."""
+    wave_of = {pair["story_code"]: pair["wave_code"] for pair in reader.all("story.wave_pairs")}
+    stories_after = edges_of(reader, "story.edges")
+    for story in stories_after:
+        wave_of.setdefault(story, "")
+    cycle = find_cycle(waiting_graph(wave_of, stories_after, edges_of(reader, "wave.edges")))
     if cycle:
         raise InvalidInput(
-            f"these wait for each other: {' -> '.join(cycle)}", hint="Remove one of these dependencies.", cycle=list(cycle)
+            f"these wait for each other: {describe_cycle(cycle)}", hint="Remove one of these dependencies."
         )

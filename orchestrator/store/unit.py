@@ -94,16 +94,16 @@ class Reader:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
-    def all(self, name: str, **parameters: Any) -> list[Row]:
+    def all(self, name: str, /, **parameters: Any) -> list[Row]:
         """Every row of the named query."""
         return self.engine.execute(query(name, self.engine.name), parameters)
 
-    def one(self, name: str, **parameters: Any) -> Row | None:
+    def one(self, name: str, /, **parameters: Any) -> Row | None:
         """The first row of the named query, or None."""
         rows = self.all(name, **parameters)
         return rows[0] if rows else None
 
-    def must(self, name: str, **parameters: Any) -> Row:
+    def must(self, name: str, /, **parameters: Any) -> Row:
         """The one row that a query such as a count always has."""
         return self.all(name, **parameters)[0]
 
@@ -117,11 +117,11 @@ class Tx(Reader):
         self.wrote = False
         self._log: list[tuple[str, str, str | None, dict[str, Any]]] = []
 
-    def activity(self, agent_id: str, activity_type: str, story_id: str | None = None, **details: Any) -> None:
+    def activity(self, agent_id: str, activity_type: str, story_id: str | None = None, /, **details: Any) -> None:
         """Open a row of the audit log; the changes that follow belong to it, until the next."""
         self._log.append((agent_id, activity_type, story_id, {**details, "changes": []}))
 
-    def write(self, name: str, *, before: Row | None = None, **parameters: Any) -> list[Row]:
+    def write(self, name: str, /, *, before: Row | None = None, **parameters: Any) -> list[Row]:
         """Run a logged write and return its rows. ``before`` leaves columns that did not change out of the log."""
         statement = query(name, self.engine.name)
         rows = self.engine.execute(statement, parameters)
@@ -138,14 +138,14 @@ class Tx(Reader):
             changes.append([statement.table, statement.op, image])
         return rows
 
-    def swap(self, name: str, *, before: Row | None = None, **parameters: Any) -> Row:
+    def swap(self, name: str, /, *, before: Row | None = None, **parameters: Any) -> Row:
         """A compare-and-swap: the one row it wrote. LostRace: somebody else was first."""
         rows = self.write(name, before=before, **parameters)
         if len(rows) != 1:
             raise LostRace("somebody else was first", hint="Look at it again and retry.")
         return rows[0]
 
-    def mark(self, name: str, **parameters: Any) -> list[Row]:
+    def mark(self, name: str, /, **parameters: Any) -> list[Row]:
         """Run a write that is left out of the log: heartbeats, delivery marks, idempotency keys."""
         self.wrote = True
         return self.engine.execute(query(name, self.engine.name), parameters)
