@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Where something in a plan came from; ``line`` is 1-based and None where the format has none."""
+class Place:
+    """One spot in a source: ``line`` is 1-based and None where the format has none, ``field`` a dotted path there."""
 
     file: str
     line: int | None = None
+    field: str = ""
+
+    def __str__(self) -> str:
+        return self.file if self.line is None else f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a wave or story came from, so that a problem found later can still name file, line and field.
+
+    ``places`` goes from the plan's own names (``title``, ``criteria[0].id``, ``after:S-1``) to their spots there.
+    """
+
+    file: str
+    line: int | None = None
+    path: str = ""
+    places: Mapping[str, Place] = field(default_factory=dict, repr=False)
+
+    def at(self, name: str) -> Place:
+        """The spot of the plan's field ``name``; where the source has none of its own, the item's."""
+        known = self.places.get(name)
+        if known is not None:
+            return known
+        name = name.partition(":")[0]
+        return Place(self.file, self.line, f"{self.path}.{name}" if self.path else name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +64,7 @@ class Criterion:
 
 @dataclass(frozen=True, slots=True)
 class PlannedWave:
-    """A wave. ``after`` holds the codes of the waves that must be completed first; ``manual`` waits for ``wave start``."""
+    """A wave. ``after``: codes of the waves that must be completed first; ``manual``: it waits for ``wave start``."""
 
     code: str
     name: str
@@ -46,7 +72,7 @@ class PlannedWave:
     priority: int = 1
     after: tuple[str, ...] = ()
     manual: bool = False
-    source: Source | None = None
+    source: Source | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +90,7 @@ class PlannedStory:
     points: int = 1
     after: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
-    source: Source | None = None
+    source: Source | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
