@@ -21,7 +21,7 @@ from pathlib import Path
 from orchestrator.git.command import last_line
 from orchestrator.git.errors import GitFailed
 from orchestrator.git.models import CheckoutUpdate
-from orchestrator.git.refs import REFLOG, branch_of, full_sha, read_git_file, ref_name
+from orchestrator.git.refs import REFLOG, full_sha, ref_name
 from orchestrator.git.salvage import Salvage, operation
 
 LEFT_BEHIND = "refs/maf/left-behind"
@@ -37,7 +37,7 @@ class Checkouts(Salvage):
         way is a reason to leave it too. Never raises for a checkout that cannot follow: it is ``left``.
         """
         ref = ref_name(LEFT_BEHIND, branch)
-        found = self._checkouts(branch)
+        found = self.checkouts(branch)
         if not found:
             return CheckoutUpdate("not_on_branch", self.root)
         remembered = self.objects.sha(ref)
@@ -52,7 +52,7 @@ class Checkouts(Salvage):
 
         A checkout whose index shows what the branch was before maf moved it follows; all others are not touched.
         """
-        found, ref = self._checkouts(branch), ref_name(LEFT_BEHIND, branch)
+        found, ref = self.checkouts(branch), ref_name(LEFT_BEHIND, branch)
         tip = self.find_tip(branch)
         if not found or tip is None:
             return CheckoutUpdate("not_on_branch", self.root)
@@ -69,16 +69,6 @@ class Checkouts(Salvage):
         if remembered and all(result.kind != "left" for result in results):
             self.git.run("update-ref", "-d", ref)
         return replace(results[0], others=tuple(results[1:]))
-
-    def _checkouts(self, branch: str) -> list[tuple[Path, Path]]:
-        """(worktree, git directory) of each checkout of a branch, the main one first."""
-        found = [(self.root, self.common_dir)] if branch_of(self.common_dir) == branch else []
-        for admin in sorted((self.common_dir / "worktrees").glob("*")):
-            if branch_of(admin) == branch:
-                path = Path(os.path.normpath(admin / read_git_file(admin / "gitdir"))).parent
-                if self.git_dir(path) == admin:
-                    found.append((path, admin))
-        return found
 
     def _before_last_move(self, branch: str) -> str | None:
         """Where the branch was, if its last move was maf's."""

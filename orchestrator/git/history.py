@@ -24,9 +24,23 @@ class History(Refs):
         return found
 
     def own_commits(self, branch: str, target: str) -> list[str]:
-        """The branch's own commits, oldest first: on its first-parent line, not on the target, no merges."""
-        tip, base = self.commit(branch).sha, self.commit(target).sha
-        return self.git.run("rev-list", "--first-parent", "--no-merges", "--reverse", tip, f"^{base}").text.split()
+        """The branch's own commits, oldest first: on its first-parent line, not on the target, no merges.
+
+        ``target`` may be any commit; where it lies on that line (the commit the story started from) no process
+        is needed.
+        """
+        tip, base = self.commit(branch), self.commit(target).sha
+        own: list[str] = []
+        here = tip
+        for _ in range(_WALK):
+            if here.sha == base:
+                return own[::-1]
+            if len(here.parents) == 1:
+                own.append(here.sha)
+            if not here.parents:
+                break
+            here = self.commit(here.parents[0])
+        return self.git.run("rev-list", "--first-parent", "--no-merges", "--reverse", tip.sha, f"^{base}").text.split()
 
     def changed_files(self, base: str, head: str, *, from_merge_base: bool = False) -> list[Change]:
         """The files that differ between two commits, in git's order; renames carry both paths.

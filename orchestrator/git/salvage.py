@@ -20,7 +20,7 @@ from orchestrator.domain.errors import NotFound, TimedOut
 from orchestrator.git.command import IDENTITY, identity
 from orchestrator.git.merging import Merging
 from orchestrator.git.models import Salvaged, Status
-from orchestrator.git.refs import full_sha, read_git_file
+from orchestrator.git.refs import branch_of, full_sha, read_git_file
 
 LOCK_WAIT = 120.0  # seconds for another maf process, or a git that outlived one, to be done with a worktree
 
@@ -47,6 +47,16 @@ class Salvage(Merging):
         found = self.git_dir(path)
         if found is None:
             raise NotFound(f"{path} is no worktree of {self.root}", hint="`git worktree list` shows them")
+        return found
+
+    def checkouts(self, branch: str) -> list[tuple[Path, Path]]:
+        """(worktree, git directory) of each checkout of a branch, the main one first."""
+        found = [(self.root, self.common_dir)] if branch_of(self.common_dir) == branch else []
+        for admin in sorted((self.common_dir / "worktrees").glob("*")):
+            if branch_of(admin) == branch:
+                path = Path(os.path.normpath(admin / read_git_file(admin / "gitdir"))).parent
+                if self.git_dir(path) == admin:
+                    found.append((path, admin))
         return found
 
     def head(self, path: Path) -> str:

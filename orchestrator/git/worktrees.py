@@ -7,13 +7,15 @@ unlinked (its ``.git`` file or its registration is gone). Nobody works in the mi
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import shutil
 import stat
 import time
 from pathlib import Path
 
-from orchestrator.domain.errors import GuardFailed, MafError
+from orchestrator.domain.errors import GuardFailed, InvalidInput, MafError
 from orchestrator.git.command import IDENTITY, identity
 from orchestrator.git.errors import GitFailed, GitUnavailable
 from orchestrator.git.models import Refreshed, Salvaged, Worktree
@@ -58,20 +60,15 @@ class Worktrees(Salvage):
                     return self.tip(branch)
                 self.salvage(path, branch)
                 self._discard(path, git_dir)
-            new = start_point is not None and self.find_tip(branch) is None
-            there = ["--", str(path), branch]
-            where = ["--no-track", "-b", branch, *there[:2], full_sha(start_point or "")] if new else there
-            try:
-                self.git.run("worktree", "add", "-q", *where, keep=(lock,))
-            except GitFailed as error:
-                if "already exists" in error.message and new and self.find_tip(branch):  # another was first
-                    self.git.run("worktree", "add", "-q", *there, keep=(lock,))
-                elif "already checked out" in error.message or "already used by" in error.message:
-                    raise GuardFailed(
-                        error.message, hint=f"check out another branch there; maf needs {branch}"
-                    ) from error
-                else:
-                    raise
+            if start_point is not None and self.find_tip(branch) is None:
+                self.create_branch(branch, start_point)
+            taken = self.checkouts(branch)
+            if taken:
+                raise GuardFailed(
+                    f"{branch} is checked out at {taken[0][0]}",
+                    hint=f"check out another branch there; maf needs {branch}",
+                )
+            self._make(path, f"ref: refs/heads/{branch}", self.tip(branch), lock)
         return self.tip(branch)
 
     def checkout_detached(self, path: Path, commit: str, *, keep_ignored: bool = False) -> None:
@@ -99,7 +96,49 @@ class Worktrees(Salvage):
                 except MafError:  # such as folders without write permission: start over
                     self._discard(path, git_dir)
             self.commit(commit)
-            self.git.run("worktree", "add", "-q", "--detach", "--", str(path), commit, keep=(lock,))
+            self._make(path, commit, commit, lock)
+
+    def _make(self, path: Path, head: str, commit: str, lock: int) -> None:
+        """What ``git worktree add`` does, in one process instead of four: the files of gitrepository-layout(5).
+
+        As git does, the registration says "initializing" until the checkout is complete. A repository with settings
+        per worktree or a sparse checkout is left to git itself, which knows how they carry over.
+        """
+        if any((self.common_dir / file).exists() for file in ("config.worktree", "info/sparse-checkout")):
+            branch = head.removeprefix("ref: refs/heads/")
+            where = ["--detach", "--", str(path), commit] if branch == head else ["--", str(path), branch]
+            self.git.run("worktree", "add", "-q", *where, keep=(lock,))
+            return
+        path = Path(os.path.realpath(path))
+        if "\n" in str(path):
+            raise InvalidInput(f"{str(path)!r} cannot hold a worktree", hint="use a path without line breaks")
+        try:
+            admin = self._new_registration(path.name)
+            (admin / "gitdir").write_bytes(os.fsencode(path / ".git") + b"\n")
+            (admin / "commondir").write_text("../..\n")
+            (admin / "HEAD").write_text(head + "\n")
+            path.mkdir(parents=True, exist_ok=True)
+            (path / ".git").write_bytes(b"gitdir: " + os.fsencode(admin) + b"\n")
+        except OSError as error:
+            raise GitUnavailable(
+                f"{path} cannot be made: {error.strerror}", hint="check the disk and who may write there"
+            ) from error
+        self.git.run("read-tree", "--reset", "-u", commit, cwd=path, keep=(lock,))
+        (admin / "locked").unlink()
+
+    def _new_registration(self, name: str) -> Path:
+        """A folder of our own under ``worktrees/``, locked from its first moment for ``git worktree prune``."""
+        home = self.common_dir / "worktrees"
+        plain = re.sub(r"[^A-Za-z0-9._-]|^[.-]|\.lock$|\.$|\.\.", "-", name)
+        for number in itertools.count():
+            admin = home / (f"{plain}{number}" if number else plain)
+            try:
+                admin.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            (admin / "locked").write_text("initializing")
+            return admin
+        raise AssertionError("count() ends never")
 
     def remove_worktree(self, path: Path, *, target: str, archive_as: str | None = None) -> Salvaged | None:
         """Remove a worktree, its branch stays. Gone already is fine.
@@ -207,11 +246,13 @@ class Worktrees(Salvage):
         return None
 
     def _registered(self, path: Path) -> list[Path]:
-        """The registrations that name ``path``, whatever their state; those without a path yet are git's to prune."""
+        """The registrations that name ``path``, whatever their state; those that never got one are swept."""
         wanted = os.path.realpath(path)
         found = []
         for admin in (self.common_dir / "worktrees").glob("*"):
             pointer = read_git_file(admin / "gitdir")
+            if not pointer and _abandoned(admin):
+                _remove_tree(admin)
             if pointer and os.path.realpath((admin / pointer).parent) == wanted:
                 found.append(admin)
         return sorted(found, key=_healthy, reverse=True)
@@ -228,6 +269,14 @@ def _healthy(git_dir: Path) -> bool:
     if (git_dir / _REMOVING).exists() or not (git_dir / "HEAD").exists() or not (git_dir / "index").exists():
         return False
     return read_git_file(git_dir / "locked") != "initializing"
+
+
+def _abandoned(git_dir: Path) -> bool:
+    """A registration that was killed before it named its place; git leaves it for it is locked."""
+    try:
+        return time.time() - (git_dir / "locked").stat().st_mtime > 60
+    except OSError:
+        return False
 
 
 def _free_name(path: Path) -> Path:

@@ -29,7 +29,7 @@ def test_open_refuses_what_it_cannot_work_with(box, tmp_path):
     box("init", "-q", str(tmp_path / "empty"))
     with pytest.raises(Refused, match="no commit"):
         Repository.open(tmp_path / "empty")
-    with pytest.raises(Refused, match="git's own folder"):
+    with pytest.raises(Refused, match="own folder"):
         Repository.open(box.root / ".git")
     with pytest.raises(NotFound, match="no directory"):
         Repository.open(tmp_path / "missing" / "x")
@@ -43,6 +43,7 @@ def test_a_submodule_is_a_repository_of_its_own(box, tmp_path):
         assert repo.tip("main") == box.repo.tip("main")
         repo.add_worktree(tmp_path / "sub-tree", "feature/s", repo.tip("main"))
         assert repo.head(tmp_path / "sub-tree") == repo.tip("main")
+        assert repo.is_clean(tmp_path / "sub-tree")
 
 
 def test_a_shallow_clone_works_and_says_why_when_history_is_missing(box, tmp_path):
@@ -268,7 +269,7 @@ def test_no_git_and_an_old_git_are_named(box, tmp_path, monkeypatch):
     fake.chmod(0o755)
     assert box.repo.version() >= (2, 38)
     monkeypatch.setenv("PATH", f"{fake.parent}:/bin:/usr/bin")
-    with pytest.raises(GitUnavailable, match="2.30 is too old"):
+    with pytest.raises(GitUnavailable, match="too old"):
         Git(box.root).version()
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(GitUnavailable, match="not installed"):
