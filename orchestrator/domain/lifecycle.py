@@ -134,8 +134,8 @@ class RunOutcome(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-UNCOUNTED_OUTCOMES = frozenset({RunOutcome.DONE, RunOutcome.STOPPED, RunOutcome.INTERRUPTED})
-"""Ends of a run that are no failed attempt of its story."""
+UNCOUNTED_OUTCOMES = frozenset({RunOutcome.STOPPED, RunOutcome.INTERRUPTED})
+"""Ends of a run that are no attempt at its story: somebody, or the death of maf, cut it off."""
 
 FIRST_GATE, MERGED_GATE = 0, 8
 
@@ -151,7 +151,9 @@ class Gate:
 
 
 GATES: tuple[Gate, ...] = (
-    Gate(0, "architecture", Role.CTO, "title, domain and acceptance criteria stand, dependencies exist; the CTO approves"),
+    Gate(
+        0, "architecture", Role.CTO, "title, domain and acceptance criteria stand, dependencies exist; the CTO approves"
+    ),
     Gate(1, "planning", Role.DEV, "the branch stands on the target's tip or is continued; the plan files exist"),
     Gate(2, "implementation", Role.DEV, "at least one commit of its own; only files that the domain may touch"),
     Gate(3, "self-test", Role.DEV, "the project's checks exit 0 in the story's worktree"),
@@ -191,13 +193,16 @@ STORY_ACTIONS: dict[str, StoryAction] = {
                     SignalType.STORY_APPROVED, active_wave=False),
         StoryAction("assign", (Role.PM, TOOL), (_S.READY,), _S.ASSIGNED, {}, None, SignalType.STORY_ASSIGNED),
         StoryAction("start", (Role.DEV,), (_S.ASSIGNED,), _S.IN_PROGRESS, {}, None, None, fenced=True),
-        StoryAction("advance", (Role.DEV,), (_S.IN_PROGRESS,), None, {1: 2, 2: 3}, Transition.ADVANCE, None, fenced=True),
+        StoryAction("advance", (Role.DEV,), (_S.IN_PROGRESS,), None, {1: 2, 2: 3}, Transition.ADVANCE, None,
+                    fenced=True),
         StoryAction("submit", (Role.DEV,), (_S.IN_PROGRESS,), _S.QA_REVIEW, {3: 4}, Transition.ADVANCE,
                     SignalType.READY_FOR_QA, fenced=True),
-        StoryAction("pass", (Role.QA,), (_S.QA_REVIEW,), _S.PM_REVIEW, {4: 5}, Transition.ADVANCE, SignalType.QA_APPROVED),
+        StoryAction("pass", (Role.QA,), (_S.QA_REVIEW,), _S.PM_REVIEW, {4: 5}, Transition.ADVANCE,
+                    SignalType.QA_APPROVED),
         StoryAction("reject", (Role.QA,), (_S.QA_REVIEW,), _S.IN_PROGRESS, {4: 2}, Transition.REJECT,
                     SignalType.QA_REJECTED, active_wave=False),
-        StoryAction("accept", (Role.PM,), (_S.PM_REVIEW,), None, {5: 6}, Transition.ADVANCE, SignalType.READY_FOR_MERGE),
+        StoryAction("accept", (Role.PM,), (_S.PM_REVIEW,), None, {5: 6}, Transition.ADVANCE,
+                    SignalType.READY_FOR_MERGE),
         StoryAction("return", (Role.PM,), (_S.PM_REVIEW,), _S.IN_PROGRESS, {5: 2}, Transition.REJECT,
                     SignalType.PM_REJECTED, active_wave=False),
         StoryAction("integrate", (TOOL,), (_S.PM_REVIEW,), None, {6: 7}, Transition.ADVANCE, None),
@@ -209,7 +214,7 @@ STORY_ACTIONS: dict[str, StoryAction] = {
         StoryAction("release", (TOOL, Role.PM), (_S.ASSIGNED, _S.IN_PROGRESS), _S.READY, {1: 1, 2: 1, 3: 1},
                     Transition.RESET, SignalType.STORY_RELEASED, active_wave=False),
         StoryAction("fail", (Role.PM, TOOL), _UNENDED, _S.FAILED, {}, None, SignalType.STORY_FAILED, active_wave=False),
-        StoryAction("reopen", (Role.PM, TOOL), (_S.FAILED,), _S.READY, {g: 1 for g in range(1, 8)} | {0: 0},
+        StoryAction("reopen", (Role.PM, TOOL), (_S.FAILED,), _S.READY, dict.fromkeys(range(1, 8), 1) | {0: 0},
                     Transition.RESET, None, active_wave=False),
     )
 }  # fmt: skip

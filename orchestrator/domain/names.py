@@ -86,7 +86,8 @@ def json_text(value: Any, what: str, *, limit: int = MAX_PAYLOAD_BYTES) -> str:
         raise InvalidInput(f"{what} is not storable JSON: {error}", hint="Send plain JSON in valid UTF-8.") from None
     if size > limit:
         raise InvalidInput(
-            f"{what} is {size} bytes; at most {limit} are allowed", hint="Put large content in a file and name the file."
+            f"{what} is {size} bytes; at most {limit} are allowed",
+            hint="Put large content in a file and name the file.",
         )
     if _ENCODED_NUL.search(encoded):
         raise InvalidInput(f"{what} contains a NUL character", hint="Remove the NUL character.")

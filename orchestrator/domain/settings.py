@@ -49,7 +49,9 @@ class RoleSettings:
 
 @dataclass(frozen=True, slots=True)
 class DevAgent:
-    """``[[agents]]``: a kind of dev agent. ``command`` is an argv; ``{prompt}``, ``{story}``, ``{worktree}`` are filled in.
+    """``[[agents]]``: a kind of dev agent.
+
+    ``command`` is an argv; ``{prompt}``, ``{prompt_file}``, ``{story}`` and ``{worktree}`` are filled in.
 
     ``count`` bounds how many run at once (``run.agents`` bounds them all). ``prompt``: how the prompt reaches it:
     ``stdin``, ``argument`` (where ``{prompt}`` stands, else appended), ``file`` (``{prompt_file}``), ``none``.

@@ -136,7 +136,7 @@ def use_case(
                 if scope == EXCLUSIVE:
                     from orchestrator.service.sweep import sweep
 
-                    sweep(tx, ctx)
+                    sweep(tx)
                 act = _begin(tx, ctx, name, by)
                 if ctx.key is None:
                     return function(act, *args, **kwargs)
@@ -146,7 +146,7 @@ def use_case(
 
         summary = (function.__doc__ or "").strip().splitlines()[0]
         CATALOGUE[name] = UseCase(name, by, call, summary)
-        return call  # type: ignore[return-value]
+        return call
 
     return decorate
 
@@ -156,7 +156,8 @@ def _begin(tx: Tx, ctx: Context, name: str, by: tuple[str, ...]) -> Act:
         if by and ctx.agent not in by:
             roles = " or ".join(r for r in by if r not in OPEN_TO_USER) or "maf itself"
             raise WrongRole(
-                f"{name} needs an agent: a live session of role {roles}", hint="Say who acts: --agent ID, or set MAF_AGENT."
+                f"{name} needs an agent: a live session of role {roles}",
+                hint="Say who acts: --agent ID, or set MAF_AGENT.",
             )
         return Act(tx, ctx, ctx.agent, None)
     session = live_session(tx, ctx.agent, ctx.epoch)
@@ -176,7 +177,7 @@ def _begin(tx: Tx, ctx: Context, name: str, by: tuple[str, ...]) -> Act:
 def _once(act: Act, name: str, request: Any, work: Callable[[], R]) -> R:
     """Run ``work`` once for its idempotency key; a repeat gets the first one's result."""
     key = act.ctx.key or ""
-    if not 0 < len(key) <= 200 or "\x00" in key:  # noqa: PLR2004 - the column's width
+    if not 0 < len(key) <= 200 or "\x00" in key:
         raise InvalidInput("an idempotency key has 1 to 200 characters", hint="Use a shorter --key.")
     digest = hashlib.sha256(json.dumps([name, request], default=str, sort_keys=True).encode()).hexdigest()
     found = act.tx.one("idempotency.find", key=key)

@@ -28,7 +28,9 @@ def addressees(tx: Tx, to_agent: str | None, sender: str) -> tuple[str, list[str
             names.domain(domain)
         return "role", [to_agent]
     if tx.one("session.look", agent_id=names.agent_id(to_agent)) is None:
-        raise NotFound(f"no agent has the id {to_agent!r}", hint="See `maf agent list`, or address a role: --to role:pm")
+        raise NotFound(
+            f"no agent has the id {to_agent!r}", hint="See `maf agent list`, or address a role: --to role:pm"
+        )
     return "direct", [to_agent]
 
 
@@ -116,7 +118,7 @@ def show_state(tx: Tx, signal_id: str) -> None:
 
 
 def give_back(tx: Tx, agent: str) -> None:
-    """Return what a silent or ended agent had acknowledged: to its role or to itself; its share of a broadcast expires."""
+    """Return what an ended agent had acknowledged to its role or to itself; its share of a broadcast expires."""
     for delivery in tx.all("delivery.taken_raw", agent_id=agent):
         if delivery["kind"] == "broadcast":
             tx.write("delivery.expire_one", id=delivery["id"], now=tx.now)

@@ -24,11 +24,14 @@ def _codes(reader: Reader) -> tuple[set[str], set[str]]:
     return {w["wave_code"] for w in reader.all("wave.list")}, {s["story_code"] for s in reader.all("story.codes")}
 
 
-@use_case("plan.import", (lc.USER, lc.Role.PM, lc.Role.CTO))
-def import_plan(act: Act, plan: Plan) -> dict[str, Any]:
-    """Enter a checked plan: its waves as planning, its stories as backlog. InvalidPlan: a code is taken."""
-    tx = act.tx
-    taken_waves, taken_stories = _codes(tx)
+def refuse_taken(ctx: Context, plan: Plan) -> None:
+    """InvalidPlan where the store has one of the plan's codes already: what an import would say, without one."""
+    with ctx.store.read() as reader:
+        _refuse_taken(reader, plan)
+
+
+def _refuse_taken(reader: Reader, plan: Plan) -> None:
+    taken_waves, taken_stories = _codes(reader)
     problems = [
         Problem(w.source.file if w.source else "plan", w.source.line if w.source else None, "code",
                 f"there is already a wave {w.code!r} in the store")
@@ -44,6 +47,13 @@ def import_plan(act: Act, plan: Plan) -> dict[str, Any]:
             f"{problems[0]}{more}", hint="A plan is imported once; remove what the store has, or use other codes.",
             problems=[{"file": p.file, "line": p.line, "field": p.field, "message": p.message} for p in problems],
         )  # fmt: skip
+
+
+@use_case("plan.import", (lc.USER, lc.Role.PM, lc.Role.CTO))
+def import_plan(act: Act, plan: Plan) -> dict[str, Any]:
+    """Enter a checked plan: its waves as planning, its stories as backlog. InvalidPlan: a code is taken."""
+    tx = act.tx
+    _refuse_taken(tx, plan)
     tx.activity(act.agent, "plan.import", format=plan.format, waves=len(plan.waves), stories=len(plan.stories))
     waves = {}
     for wave in plan.waves:
@@ -53,9 +63,7 @@ def import_plan(act: Act, plan: Plan) -> dict[str, Any]:
         )  # fmt: skip
     for wave in plan.waves:
         for other in wave.after:
-            tx.write(
-                "wave.depend", wave_id=waves[wave.code]["id"], depends_on_wave_id=waves[other]["id"], now=tx.now
-            )
+            tx.write("wave.depend", wave_id=waves[wave.code]["id"], depends_on_wave_id=waves[other]["id"], now=tx.now)
     stories = {}
     for story in plan.stories:
         stories[story.code] = insert_story(

@@ -7,11 +7,11 @@ from typing import Any
 
 from orchestrator.domain import ids, names
 from orchestrator.domain import lifecycle as lc
-from orchestrator.domain.errors import GuardFailed, InvalidInput, LostRace
+from orchestrator.domain.errors import GuardFailed, InvalidInput, LostRace, WrongRole
 from orchestrator.service import waves
 from orchestrator.service.context import Act, save_session, use_case
 from orchestrator.service.deliveries import emit
-from orchestrator.service.transitions import check, close_assignment, find_story, move, passed_with, send_back
+from orchestrator.service.transitions import check, close_assignment, fenced, find_story, move, passed_with, send_back
 from orchestrator.store import Row
 
 Findings = Sequence[str | dict[str, Any]]
@@ -22,7 +22,9 @@ def _findings(findings: Findings) -> list[dict[str, Any]]:
     for finding in findings:
         item = {"text": finding} if isinstance(finding, str) else dict(finding)
         if not isinstance(item.get("text"), str) or not item["text"].strip():
-            raise InvalidInput("a finding needs a text", hint='Write it like --finding "the parser accepts 30 February".')
+            raise InvalidInput(
+                "a finding needs a text", hint='Write it like --finding "the parser accepts 30 February".'
+            )
         item["text"] = names.text(item["text"], "a finding", limit=8000)
         found.append(item)
     return found
@@ -32,7 +34,7 @@ def _report(
     act: Act, story: Row, verdict: lc.Verdict, findings: list[dict[str, Any]], evidence: dict[str, Any],
     coverage: int | None,
 ) -> Row:  # fmt: skip
-    if coverage is not None and not 0 <= coverage <= 100:  # noqa: PLR2004
+    if coverage is not None and not 0 <= coverage <= 100:
         raise InvalidInput(f"coverage is a percentage, not {coverage}", hint="Give 0 to 100.")
     return act.tx.write(
         "qa.insert", id=ids.new_id(), story_id=story["id"], qa_agent=act.agent, verdict=verdict,
@@ -54,6 +56,27 @@ def _same_commit(story: Row, commit: str | None) -> None:
             f"the check was made at {commit}, {story['story_code']} was submitted at {story['submitted_commit']}",
             hint="Check again.",
         )
+
+
+@use_case("story.may")
+def may(act: Act, action: str, code: str) -> Row:
+    """Whether the acting agent may do ``action`` to a story now, before the work that it needs is begun. The story.
+
+    Raises what the action itself would; holds nothing, so the action asks again.
+    """
+    story = find_story(act.tx, code)
+    row = lc.STORY_ACTIONS[action]
+    if act.role not in row.by:
+        raise WrongRole(
+            f"{act.agent!r} is a {act.role}; {action} is for {' or '.join(row.by)}",
+            hint=f"Use an agent of role {' or '.join(row.by)}: --agent ID.",
+        )
+    check(action, story)
+    if row.fenced:
+        story["token"] = fenced(act, story)["fencing_token"]
+    if row.by == (lc.Role.QA,):
+        _independent(act, story)
+    return story
 
 
 @use_case("qa.pass", lc.STORY_ACTIONS["pass"].by)
@@ -84,7 +107,9 @@ def qa_checks_failed(act: Act, code: str, *, evidence: dict[str, Any]) -> None:
     check("reject", story)
     _independent(act, story)
     act.tx.activity(act.agent, "qa.checks_failed", story["id"])
-    _report(act, story, lc.Verdict.FAIL, [{"text": evidence.get("summary") or "the checks did not pass"}], evidence, None)
+    _report(
+        act, story, lc.Verdict.FAIL, [{"text": evidence.get("summary") or "the checks did not pass"}], evidence, None
+    )
 
 
 @use_case("qa.reject", lc.STORY_ACTIONS["reject"].by)
@@ -132,9 +157,7 @@ def give_back(act: Act, code: str, *, reason: str) -> Row:
 
 
 @use_case("merge.integrate", lc.STORY_ACTIONS["integrate"].by)
-def integrate(
-    act: Act, code: str, *, commit: str, evidence: dict[str, Any], checked_since: str | None = None
-) -> Row:
+def integrate(act: Act, code: str, *, commit: str, evidence: dict[str, Any], checked_since: str | None = None) -> Row:
     """Pass gate 6: ``evidence`` holds the merged ``tree``, the ``target_tip`` it was made on, and the checks on it."""
     story = find_story(act.tx, code)
     action = check("integrate", story, checked_since=checked_since)
@@ -162,7 +185,12 @@ def merge(act: Act, code: str, *, merge_commit: str, evidence: dict[str, Any]) -
     action = check("merge", story, checked_since=evidence.get("began"))
     act.tx.activity(act.agent, "merge.merge", story["id"], commit=merge_commit)
     moved = move(
-        act.tx, story, action, act.agent, completed_at=act.now, evidence=passed_with({**evidence, "commit": merge_commit})
+        act.tx,
+        story,
+        action,
+        act.agent,
+        completed_at=act.now,
+        evidence=passed_with({**evidence, "commit": merge_commit}),
     )
     last = act.tx.one("assignment.open", story_id=story["id"])
     if last is not None:
@@ -189,4 +217,3 @@ def refuse(act: Act, code: str, *, reason: str, evidence: dict[str, Any] | None 
     return send_back(
         act, story, action, reason, {"reason": reason}, evidence=evidence or {"decision": {"by": act.agent}}
     )
-

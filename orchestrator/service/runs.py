@@ -35,7 +35,7 @@ def launched(act: Act, run: str, *, pid: int, process_started: str) -> None:
 
 
 @use_case("run.end", (lc.TOOL,))
-def end(act: Act, run: str, *, outcome: lc.RunOutcome, exit_code: int | None = None, **details: Any) -> bool:
+def end(act: Act, /, run: str, *, outcome: lc.RunOutcome, exit_code: int | None = None, **details: Any) -> bool:
     """Record how it ended; False if that was recorded already."""
     counted = int(outcome not in lc.UNCOUNTED_OUTCOMES)
     act.tx.activity(lc.TOOL, "run.end", outcome=outcome, **details)
@@ -52,3 +52,31 @@ def attempts(ctx: Context, code: str) -> int:
     """How many counted attempts a story has had since it was last reopened."""
     with ctx.store.read() as reader:
         return int(reader.must("run.attempts", story_id=find_story(reader, code)["id"])["attempts"])
+
+
+def board(ctx: Context) -> dict[str, list[Row]]:
+    """What the runner decides on: unended stories of open waves, their dependencies, stops in force, open waves."""
+    with ctx.store.read() as reader:
+        return {
+            "stories": reader.all("runner.stories"),
+            "edges": reader.all("runner.edges"),
+            "waves": reader.all("runner.open_waves"),
+            "startable": reader.all("wave.startable"),
+            "stops": reader.all("stop.in_force"),
+        }
+
+
+def attempts_left(ctx: Context, code: str, allowed: int) -> int:
+    """How many more launches a story may have. A launch that only a merge conflict undid is given again, once each."""
+    with ctx.store.read() as reader:
+        story = find_story(reader, code)
+        used = int(reader.must("run.attempts", story_id=story["id"])["attempts"])
+        conflicts = int(reader.must("runner.conflicts", story_id=story["id"])["conflicts"])
+    return allowed + min(conflicts, allowed) - used
+
+
+def last_words(ctx: Context, code: str) -> str:
+    """Why a story last came back: the note of its latest reject or reset."""
+    with ctx.store.read() as reader:
+        found = reader.one("gate.last_reject", story_id=find_story(reader, code)["id"])
+    return str(found["notes"]) if found and found["notes"] else "it ended without a word"

@@ -20,7 +20,7 @@ def register(
     act: Act, agent: str, role: str, *, domain: str | None = None, vm: str | None = None, takeover: bool = False,
     ttl: int | None = None, launched_by: str = "hand",
 ) -> Row:  # fmt: skip
-    """Register an agent, or revive its id; the session with its ``epoch``. Refused: it is live (unless ``takeover``)."""
+    """Register an agent, or revive its id. Refused: it is live (unless ``takeover``). The session, with its epoch."""
     tx = act.tx
     names.agent_id(agent)
     if agent in names.RESERVED_AGENTS:
@@ -37,7 +37,7 @@ def register(
     if not 1 <= seconds <= MAX_TTL:
         raise InvalidInput(f"a lease of {seconds} s cannot be", hint=f"--ttl takes 1 to {MAX_TTL} seconds.")
     until = after(tx.now, seconds)
-    given = {
+    given: dict[str, Any] = {
         "domain": domain, "vm_identifier": vm, "launched_by": launched_by, "ttl_seconds": seconds, "lease_until": until,
     }  # fmt: skip
     found = tx.one("session.get", agent_id=agent)
@@ -66,10 +66,15 @@ def _revive(act: Act, found: Row, role: str, takeover: bool, given: dict[str, An
                 f"{agent!r} is live since {found['started_at']}",
                 hint="Choose another id, end it (maf agent end), or say --takeover to release what it holds.",
             )
-        end_session(tx, act.ctx, found, lc.EndReason.TAKEOVER, "taken over", by=agent)
+        end_session(tx, found, lc.EndReason.TAKEOVER, "taken over", by=agent)
     tx.activity(agent, "agent.register", role=role, takeover=takeover)
     return tx.swap(
-        "session.revive", agent_id=agent, epoch=found["epoch"] + 1, status=lc.SessionStatus.STARTING, now=tx.now, **given
+        "session.revive",
+        agent_id=agent,
+        epoch=found["epoch"] + 1,
+        status=lc.SessionStatus.STARTING,
+        now=tx.now,
+        **given,
     )
 
 
@@ -101,7 +106,7 @@ def end(act: Act, agent: str, *, reason: str = "it said so") -> Row:
         raise Refused(f"{act.agent} may not end {agent}", hint="An agent ends its own session; pm and cto end any.")
     if session["status"] == lc.SessionStatus.TERMINATED:
         raise Refused(f"the session of {agent!r} has ended already", hint="See `maf agent list`.")
-    end_session(act.tx, act.ctx, session, lc.EndReason.ENDED, reason, by=act.agent)
+    end_session(act.tx, session, lc.EndReason.ENDED, reason, by=act.agent)
     return session
 
 

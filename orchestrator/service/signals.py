@@ -121,20 +121,24 @@ def _payload(
         if answered is None:
             raise InvalidInput("an answer names what it answers", hint="Give the signal's id: --reply-to ID.")
         body["answers"] = answered["id"]
+    _refuse_wrong_fields(rule, body)
+    names.json_text(body, "the payload")
+    return body, about
+
+
+def _refuse_wrong_fields(rule: lc.SignalRule, body: dict[str, Any]) -> None:
     for name in rule.required:
         value = body.get(name)
         if value is None and name in rule.nullable:
             continue
         wanted = lc.PAYLOAD_FIELDS[name]
-        if value is None or not isinstance(value, wanted) or (wanted is str and not value.strip()):
+        if not isinstance(value, wanted) or (isinstance(value, str) and not value.strip()):
             kind = {"str": "text", "list": "a list", "dict": "an object"}[wanted.__name__]
-            state = "is missing" if value is None else f"is {type(value).__name__}"
+            state = "is missing" if value is None else f"is {value!r:.40}"
             raise InvalidInput(
                 f"{rule.type}: payload field {name!r} {state}; it must be {kind}",
                 hint=f"Required: {', '.join(rule.required)}. Example: --payload '{{\"{name}\": …}}'",
             )
-    names.json_text(body, "the payload")
-    return body, about
 
 
 def _default_addressee(rule: lc.SignalRule, answered: Row | None) -> str | None:

@@ -46,7 +46,7 @@ def stop(act: Act, scope: str, value: str | None, *, reason: str) -> dict[str, A
     for address in to:
         emit(tx, lc.SignalType.EMERGENCY_STOP, act.agent, address, {"reason": reason})
     for session in hit:
-        end_session(tx, act.ctx, session, lc.EndReason.STOPPED, f"emergency stop: {reason}", by=act.agent)
+        end_session(tx, session, lc.EndReason.STOPPED, f"emergency stop: {reason}", by=act.agent)
     return {**row, "stopped": [session["agent_id"] for session in hit]}
 
 
@@ -82,9 +82,7 @@ def lift(act: Act, scope: str | None = None, value: str | None = None) -> list[R
     if not stops:
         raise WrongState("no emergency stop is in force", hint="See `maf status`.")
     act.tx.activity(act.agent, "resume")
-    return [
-        {**s, **act.tx.swap("stop.lift", id=s["id"], lifted_by=act.agent, now=act.now)} for s in stops
-    ]
+    return [{**s, **act.tx.swap("stop.lift", id=s["id"], lifted_by=act.agent, now=act.now)} for s in stops]
 
 
 def in_force(ctx: Context) -> list[Row]:

@@ -14,7 +14,16 @@ from orchestrator.service.context import Act, Context, use_case
 from orchestrator.service.deliveries import emit
 from orchestrator.service.graph import refuse_cycle
 from orchestrator.service.transitions import (
-    check, close_assignment, fenced, find_story, free_session, gate_row, hold_session, move, passed_with, release_held,
+    check,
+    close_assignment,
+    fenced,
+    find_story,
+    free_session,
+    gate_row,
+    hold_session,
+    move,
+    passed_with,
+    release_held,
 )  # fmt: skip
 from orchestrator.store import Row, Tx
 
@@ -33,7 +42,9 @@ def insert_story(
         raise InvalidInput("priority is 1 or more, points 0 or more", hint="1 is the most urgent priority.")
     if description is not None:
         names.text(description, "the description")
-    items = [{"text": names.text(c.text, "a criterion", limit=4000), **({"id": c.id} if c.id else {})} for c in criteria]
+    items = [
+        {"text": names.text(c.text, "a criterion", limit=4000), **({"id": c.id} if c.id else {})} for c in criteria
+    ]
     story = tx.write(
         "story.insert", id=ids.new_id(), wave_id=wave["id"], story_code=code,
         title=names.text(title, "the title", limit=255, single_line=True), description=description,
@@ -93,7 +104,9 @@ def approve(act: Act, code: str, *, notes: str | None = None, policy: str | None
     story = find_story(act.tx, code)
     action = check("approve", story)
     if not story["acceptance_criteria"]:
-        raise GuardFailed(f"{code} has no acceptance criteria", hint="Plan it again with criteria: gate 0 asks for them.")
+        raise GuardFailed(
+            f"{code} has no acceptance criteria", hint="Plan it again with criteria: gate 0 asks for them."
+        )
     act.tx.activity(act.agent, "story.approve", story["id"])
     decision = {"by": act.agent, "role": act.role, **({"policy": policy} if policy else {})}
     moved = move(act.tx, story, action, act.agent, notes=notes, evidence={"decision": decision})
@@ -154,7 +167,7 @@ def assign(act: Act, code: str, to: str) -> Row:
 @use_case("story.next", (lc.Role.DEV,))
 def next_story(act: Act) -> Row:
     """Take the best ready story of the dev's domain. NotFound: nothing is ready; Refused: the dev holds one."""
-    assert act.session is not None  # noqa: S101 - only a dev's session comes here
+    assert act.session is not None
     if held := act.tx.one("story.held_by", agent_id=act.agent):
         raise GuardFailed(
             f"{act.agent} already holds {held['story_code']} ({held['status']})", hint="Finish or release it first."
@@ -194,7 +207,9 @@ def advance(
     action = check("advance", story, checked_since=checked_since)
     fenced(act, story)
     if story["current_gate"] != gate:
-        raise LostRace(f"{code} stands before gate {story['current_gate']}, not {gate}", hint="Look again: maf story show")
+        raise LostRace(
+            f"{code} stands before gate {story['current_gate']}, not {gate}", hint="Look again: maf story show"
+        )
     act.tx.activity(act.agent, "story.advance", story["id"], gate=gate)
     if ownership is not None:
         _record_ownership(act.tx, story["domain"], ownership)
@@ -207,14 +222,12 @@ def _record_ownership(tx: Tx, domain: str, rules: dict[str, list[str]]) -> None:
     found = tx.one("ownership.get", domain=domain)
     new = {c: rules.get(c, []) for c in ("owns", "reads", "forbidden")}
     if found is None or any(found[c] != new[c] for c in new):
-        values = {c: names.json_text(v, "the ownership") for c, v in new.items()}
+        values: dict[str, Any] = {c: names.json_text(v, "the ownership") for c, v in new.items()}
         tx.write("ownership.change" if found else "ownership.put", domain=domain, now=tx.now, **values)
 
 
 @use_case("story.submit", lc.STORY_ACTIONS["submit"].by)
-def submit(
-    act: Act, code: str, *, commit: str, evidence: dict[str, Any], checked_since: str | None = None
-) -> Row:
+def submit(act: Act, code: str, *, commit: str, evidence: dict[str, Any], checked_since: str | None = None) -> Row:
     """Pass gate 3 and hand the story to QA at ``commit``, which gates 4 to 7 are then about."""
     story = find_story(act.tx, code)
     action = check("submit", story, checked_since=checked_since)
@@ -286,8 +299,8 @@ def reopen(act: Act, code: str) -> Row:
     if story["wave_status"] not in lc.OPEN_WAVES:
         wave = story["wave_code"]
         hint = f"maf wave retry {wave}" if story["wave_status"] == lc.WaveStatus.FAILED else "Plan a new story."
-        raise WrongState(f"{code} is in wave {wave}, which is {story['wave_status']}" if wave else f"{code} is in no wave",
-                         hint=hint)  # fmt: skip
+        where = f"in wave {wave}, which is {story['wave_status']}" if wave else "in no wave"
+        raise WrongState(f"{code} is {where}", hint=hint)
     return reopen_story(act.tx, story, act.agent)
 
 
@@ -305,6 +318,13 @@ def show(ctx: Context, code: str) -> dict[str, Any]:
             "runs": reader.all("run.of_story", **of),
             "attempts": reader.must("run.attempts", **of)["attempts"],
         }
+
+
+def held_by(ctx: Context, agent: str) -> str | None:
+    """The code of the story that an agent has assigned or in progress."""
+    with ctx.store.read() as reader:
+        held = reader.one("story.held_by", agent_id=names.agent_id(agent))
+    return held["story_code"] if held else None
 
 
 def listing(ctx: Context, *, wave: str | None = None, status: str | None = None) -> list[Row]:

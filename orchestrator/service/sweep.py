@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from orchestrator.domain import lifecycle as lc
-from orchestrator.service.context import Context, save_session
+from orchestrator.service.context import save_session
 from orchestrator.service.deliveries import give_back, show_state
 from orchestrator.store import Row, Tx
 
 
-def sweep(tx: Tx, ctx: Context) -> None:
+def sweep(tx: Tx) -> None:
     """First thing in every exclusive transaction, so that nothing is decided on what has already expired."""
     for session in tx.all("session.expired", now=tx.now):
-        end_session(tx, ctx, session, lc.EndReason.EXPIRED, "its lease ran out without a heartbeat")
+        end_session(tx, session, lc.EndReason.EXPIRED, "its lease ran out without a heartbeat")
     due = tx.all("signal.due", now=tx.now)
     if due:
         tx.activity(lc.TOOL, "signal.expire", count=len(due))
@@ -20,7 +20,7 @@ def sweep(tx: Tx, ctx: Context) -> None:
         show_state(tx, signal["id"])
 
 
-def end_session(tx: Tx, ctx: Context, session: Row, reason: lc.EndReason, why: str, by: str = lc.TOOL) -> None:
+def end_session(tx: Tx, session: Row, reason: lc.EndReason, why: str, by: str = lc.TOOL) -> None:
     """Terminate a session: its story is released, its deliveries are given back.
 
     An expired one ended when its lease did; that is also when it stopped being an addressee of broadcasts.

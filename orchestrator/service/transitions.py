@@ -51,13 +51,14 @@ def check(act_name: str, story: Row, *, checked_since: str | None = None) -> lc.
 
 def _next_step(story: Row) -> str:
     code, status = story["story_code"], lc.StoryStatus(story["status"])
+    step = "submit" if story["current_gate"] > 2 else "advance"
     steps = {
         lc.StoryStatus.BACKLOG: f"Next: maf story approve {code} (cto)",
         lc.StoryStatus.READY: f"Next: maf story assign {code} --to DEV (pm), or maf story next (dev)",
         lc.StoryStatus.ASSIGNED: f"Next: maf story start {code} (its dev)",
-        lc.StoryStatus.IN_PROGRESS: f"Next: maf story {'submit' if story['current_gate'] > 2 else 'advance'} {code} (its dev)",  # noqa: PLR2004
+        lc.StoryStatus.IN_PROGRESS: f"Next: maf story {step} {code} (its dev)",
         lc.StoryStatus.QA_REVIEW: f"Next: maf qa pass {code} or maf qa reject {code} (qa)",
-        lc.StoryStatus.PM_REVIEW: f"Next: maf review accept {code} (pm)" if story["current_gate"] == 5  # noqa: PLR2004
+        lc.StoryStatus.PM_REVIEW: f"Next: maf review accept {code} (pm)" if story["current_gate"] == 5
         else f"Next: maf merge {code} (cto)",
         lc.StoryStatus.COMPLETED: "It is merged; nothing is left to do.",
         lc.StoryStatus.FAILED: f"Next: maf story reopen {code} (pm)",
@@ -112,7 +113,7 @@ def move(
 
 
 def gate_row(
-    tx: Tx, story_id: str, frm: int | None, to: int, agent: str, transition: lc.Transition,
+    tx: Tx, story_id: str, frm: int | None, to: int | None, agent: str, transition: lc.Transition,
     notes: str | None = None, evidence: dict[str, Any] | None = None,
 ) -> None:  # fmt: skip
     """Write one ``gate_transitions`` row."""
@@ -128,7 +129,8 @@ def passed_with(evidence: dict[str, Any]) -> dict[str, Any]:
     decision = evidence.get("decision")
     if not ran and not (isinstance(decision, dict) and decision.get("by")):
         raise GuardFailed(
-            "a gate does not pass without evidence", hint="The check must have run and exited 0, or a named agent decided."
+            "a gate does not pass without evidence",
+            hint="The check must have run and exited 0, or a named agent decided.",
         )
     return evidence
 
@@ -138,7 +140,7 @@ def close_assignment(tx: Tx, assignment: Row, reason: lc.EndReason, *, lease_unt
     tx.swap("assignment.end", id=assignment["id"], now=tx.now, end_reason=reason, lease_until=lease_until)
     if reason is not lc.EndReason.COMPLETED:
         story = tx.one("story.by_id", id=assignment["story_id"])
-        assert story is not None  # noqa: S101 - a foreign key
+        assert story is not None
         keep(tx, story, assigned_agent=None, assigned_at=None)
 
 

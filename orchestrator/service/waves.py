@@ -80,9 +80,7 @@ def add(
 ) -> Row:  # fmt: skip
     """Add a wave; it waits for those in ``after``."""
     act.tx.activity(act.agent, "wave.add", wave=code)
-    wave = insert_wave(
-        act.tx, code, name=name, description=description, priority=priority, manual=manual, after=after
-    )
+    wave = insert_wave(act.tx, code, name=name, description=description, priority=priority, manual=manual, after=after)
     if after:
         refuse_cycle(act.tx)
     return wave
@@ -148,7 +146,7 @@ def fail(act: Act, code: str, *, reason: str) -> Row:
 def retry(act: Act, code: str, *, without: Sequence[str] = ()) -> Row:
     """Take a failed wave up again: its failed stories are reopened, those ``without`` are moved out first."""
     from orchestrator.service.stories import reopen_story
-    from orchestrator.service.transitions import keep, find_story
+    from orchestrator.service.transitions import find_story, keep
 
     wave = find_wave(act.tx, code)
     action = _check("retry", wave)

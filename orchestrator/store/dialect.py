@@ -40,9 +40,7 @@ def _translate(name: str, text: str, engine: str) -> Query:
     written = _WRITE.match(body)
     if engine == POSTGRES:
         body = body.replace("%", "%%").replace("{for_update}", "FOR UPDATE")
-        body = _LIST.sub(
-            lambda m: f"= ANY(CAST(:{m[2]} AS {'UUID' if m[1] == 'any_id' else 'TEXT'}[]))", body
-        )
+        body = _LIST.sub(lambda m: f"= ANY(CAST(:{m[2]} AS {'UUID' if m[1] == 'any_id' else 'TEXT'}[]))", body)
     else:
         body = body.replace("{for_update}", "")
         body = _LIST.sub(lambda m: f"IN (SELECT value FROM json_each(:{m[2]}))", body)

@@ -1,7 +1,7 @@
 """Postgres through psycopg 3. The server's clock; LISTEN/NOTIFY as a wake-up hint only; the tables are the truth.
 
-Exclusive writers hold an advisory lock of this schema, shared ones hold it shared: so lifecycle changes happen one after
-another, exactly as on SQLite, while signals are sent and taken side by side.
+Exclusive writers hold an advisory lock of this schema, shared ones hold it shared: so lifecycle changes happen one
+after another, exactly as on SQLite, while signals are sent and taken side by side.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from datetime import UTC
 from typing import Any
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import psycopg
 from psycopg import errors as pg
@@ -25,7 +26,32 @@ from orchestrator.store.unit import SHARED, Retry, Row
 
 _CLASS = 0x6D6166
 """Our advisory locks' class: 'maf'."""
-_CHANNEL = "maf_changes"
+_SERVER_GONE = (pg.AdminShutdown, pg.CrashShutdown, pg.CannotConnectNow, pg.IdleSessionTimeout)
+"""The server ends the session: the connection is lost, though it may not look closed yet."""
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _refuse_unreadable(url: str) -> None:
+    """A password with a bare ``@`` or ``/`` is cut at the wrong place, and its rest printed as a host or a port."""
+    user, at, _ = url.partition("://")[2].rpartition("@")
+    if at and any(mark in user for mark in "@/?#"):
+        raise StoreUnavailable(
+            "the Postgres URL cannot be read: its user or password has one of @ / ? # in it",
+            hint="Write these as %40 %2F %3F %23, or leave the password to PGPASSWORD or ~/.pgpass.",
+        )
+
+
+def _without_secrets(url: str, message: str) -> str:
+    """``message`` without the URL's password, as it stands there or decoded."""
+    password = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
+    given = parse_qs(urlsplit(url).query).get("password", [])
+    secrets = {password, unquote(password), *given, *(quote(g) for g in given)} - {""}
+    for secret in sorted(secrets, key=len, reverse=True):
+        message = message.replace(secret, "***")
+    return message
 
 
 class _Moment(TimestamptzLoader):
@@ -46,7 +72,9 @@ class PostgresEngine:
     def __init__(self, url: str) -> None:
         self.url = url
         self._in = False
-        self._listening = False
+        self._listening = self._waiting = False
+        self._channel = ""
+        _refuse_unreadable(url)
         self._connect()
 
     def _connect(self) -> None:
@@ -54,14 +82,18 @@ class PostgresEngine:
             self.connection = psycopg.connect(self.url, autocommit=True, connect_timeout=10, row_factory=dict_row)
         except (psycopg.Error, UnicodeError) as error:
             raise StoreUnavailable(
-                f"Postgres cannot be reached: {str(error).strip().splitlines()[0] if str(error).strip() else error}",
+                f"Postgres cannot be reached: {_without_secrets(self.url, _first_line(error))}",
                 hint="Check the URL's host, port, user and database, and that the server runs.",
-            ) from error
+            ) from None  # its text may hold the URL's password
         self.connection.adapters.register_loader("timestamptz", _Moment)
         self.connection.adapters.register_loader("uuid", _Text)
         self.connection.prepare_threshold = 2
         # One line for the whole session: times in UTC whatever the server's default is.
-        self._simple("SET TimeZone = 'UTC'; SET client_min_messages = warning")
+        rows = self._simple(
+            "SET TimeZone = 'UTC'; SET client_min_messages = warning; SELECT md5(current_schema()) AS schema"
+        )
+        # Each store of a database, being a schema, has a channel of its own.
+        self._channel = f"maf_{rows[0]['schema']}"
         self._listening = False
 
     def _simple(self, sql: str) -> list[Row]:
@@ -96,8 +128,10 @@ class PostgresEngine:
                 return self._simple(sql)
             except psycopg.OperationalError as error:
                 # An idle connection that the server or a proxy has dropped: nothing was begun, so once more.
+                if isinstance(error, _SERVER_GONE):
+                    self._lost()
                 self.rollback()
-                if attempt == 2 or not self.connection.closed:  # noqa: PLR2004
+                if attempt == 2 or not self.connection.closed:
                     raise self._translated(error) from error
             except psycopg.Error as error:
                 self.rollback()
@@ -106,13 +140,17 @@ class PostgresEngine:
 
     def commit(self, *, wake: bool) -> None:
         try:
-            self._simple(f"NOTIFY {_CHANNEL}; COMMIT" if wake else "COMMIT")
+            self._simple(f"NOTIFY {self._channel}; COMMIT" if wake else "COMMIT")
             self._in = False
         except psycopg.OperationalError as error:
-            self.rollback()
+            if not self.connection.closed and not isinstance(error, _SERVER_GONE):
+                # The server answered, and said no: nothing of it stands.
+                self.rollback()
+                raise self._translated(error) from error
+            self._lost()
             retry = Retry(
                 StoreUnavailable(
-                    f"the connection was lost while committing, so it is not known whether it was done ({error})".strip(),
+                    f"the connection was lost while committing; whether it was done is not known ({error})".strip(),
                     hint="Look with `maf history`, or repeat it with --key, which does it once.",
                 )
             )
@@ -129,6 +167,10 @@ class PostgresEngine:
                 if not self.connection.closed:
                     self._simple("ROLLBACK")
 
+    def _lost(self) -> None:
+        self._in = False
+        self.connection.close()
+
     def execute(self, statement: Query, parameters: dict[str, Any]) -> list[Row]:
         try:
             cursor = self.connection.execute(statement.sql, parameters)
@@ -138,9 +180,11 @@ class PostgresEngine:
 
     def _translated(self, error: psycopg.Error) -> Exception:
         """The table that maps the driver's errors to ours."""
-        text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        text = _first_line(error)
         if isinstance(error, pg.SerializationFailure | pg.DeadlockDetected | pg.UniqueViolation):
             return Retry(StoreUnavailable(f"Postgres gave up after retries: {text}", hint="Try again."))
+        if isinstance(error, _SERVER_GONE):
+            self._lost()
         if isinstance(error, pg.UndefinedTable):
             return StoreUnavailable(f"the store has no maf tables: {text}", hint="Run `maf init` with this --db.")
         if isinstance(error, pg.InsufficientPrivilege):
@@ -162,40 +206,51 @@ class PostgresEngine:
             raise StoreUnavailable(f"Postgres: {str(error).strip()}", hint="See the message.") from error
 
     def tables(self) -> set[str]:
-        return {
-            row["name"]
-            for row in self._simple("SELECT table_name AS name FROM information_schema.tables "
-                                    "WHERE table_schema = current_schema() AND table_type = 'BASE TABLE'")
-        }  # fmt: skip
+        self._begin("BEGIN READ ONLY")
+        try:
+            return {
+                row["name"]
+                for row in self._simple("SELECT table_name AS name FROM information_schema.tables "
+                                        "WHERE table_schema = current_schema() AND table_type = 'BASE TABLE'")
+            }  # fmt: skip
+        except psycopg.Error as error:
+            raise StoreUnavailable(f"Postgres: {_first_line(error)}", hint="Try again.") from error
+        finally:
+            self.rollback()
 
     def prepare_wait(self) -> None:
         if self.connection.closed:
             self._connect()
         if not self._listening:
-            self._simple(f"LISTEN {_CHANNEL}")
+            self._simple(f"LISTEN {self._channel}")
             self._listening = True
+        self._waiting = True
 
     def wait(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
         try:
+            missed = self._waiting and (self.connection.closed or not self._listening)
             self.prepare_wait()
-            while (left := deadline - time.monotonic()) > 0:
-                for _ in self.connection.notifies(timeout=0):
-                    return True
+            if missed:
+                return True  # reconnected since prepare_wait: nobody listened for a while
+            me = self.connection.info.backend_pid
+            while not any([notice.pid != me for notice in self.connection.notifies(timeout=0)]):  # noqa: C419 - read all
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
                 select.select([self.connection.fileno()], [], [], left)
-                if any(True for _ in self.connection.notifies(timeout=0)):
-                    return True
         except (psycopg.Error, OSError):
             # A lost connection may have swallowed a notice: look, and reconnect on the way.
+            self._lost()
             time.sleep(min(max(deadline - time.monotonic(), 0), 1.0))
-            return True
-        return False
+        return True
 
     def raw(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         self.begin_read()
         try:
             cursor = self.connection.cursor(row_factory=psycopg.rows.tuple_row)
-            cursor.execute(sql.encode())
+            # Prepared, so that it is one statement: a second one could leave the read-only transaction.
+            cursor.execute(sql.encode(), prepare=True)
             if cursor.description is None:
                 return [], []
             return [column.name for column in cursor.description], cursor.fetchall()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from orchestrator.domain.errors import SchemaMismatch
+from orchestrator.domain.errors import SchemaMismatch, StoreUnavailable
 from orchestrator.store.unit import Store, open_store
 
 VERSION = 1
@@ -64,7 +64,13 @@ def create(url: str) -> bool:
         from orchestrator.store.sqlite import SqliteEngine
 
         path = Path(url.removeprefix("sqlite:///"))
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailable(
+                f"the folder {path.parent} cannot be made ({error.strerror})",
+                hint="Choose a place that can be written: maf init --db sqlite:///PATH.",
+            ) from error
         store = Store(SqliteEngine(url, create=True))
     else:
         store = open_store(url, check_schema=False)
@@ -83,15 +89,23 @@ def create(url: str) -> bool:
 
 
 def upgrade(store: Store) -> list[int]:
-    """Bring the store to :data:`VERSION`; the versions passed through, empty where it was current."""
+    """Bring the store to :data:`VERSION`; the versions passed through, empty where it was current.
+
+    StoreUnavailable: a migration failed; the store is as it was before that one.
+    """
     found = version_of(store)
     if found is None or found == 0 or found > VERSION:
         require_current(store)
     passed: list[int] = []
     for version in range(found or 0, VERSION):
         step = MIGRATIONS[version][store.engine.name]
-        store.engine.script(
-            f"BEGIN;\n{step}\nINSERT INTO schema_version (version) VALUES ({version + 1});\nCOMMIT;"
-        )
-        passed.append(version + 1)
+        # The version first: of two upgrades at once, the second stops there instead of migrating again.
+        mark = f"INSERT INTO schema_version (version) VALUES ({version + 1});"
+        try:
+            store.engine.script(f"BEGIN;\n{mark}\n{step}\nCOMMIT;")
+        except StoreUnavailable:
+            if (version_of(store) or 0) <= version:
+                raise
+        else:
+            passed.append(version + 1)
     return passed

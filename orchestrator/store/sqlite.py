@@ -1,7 +1,7 @@
 """SQLite through apsw, which carries its own current SQLite: WAL, ``synchronous=FULL``, foreign keys on.
 
-Writers queue behind a lock on a side file before ``BEGIN IMMEDIATE``, so that SQLite's own busy waits (which starve some
-and surface as "database is locked") are not what orders them. After a commit that is logged the doorbell file is
+Writers queue behind a lock on a side file before ``BEGIN IMMEDIATE``, so that SQLite's own busy waits (which starve
+some and surface as "database is locked") are not what orders them. After a commit that is logged the doorbell file is
 touched; waiting is inotify on it, with a look at ``data_version`` twice a second behind it.
 """
 
@@ -13,7 +13,7 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import apsw
 
@@ -56,10 +56,18 @@ class SqliteEngine:
         with _errors(self.path):
             self.connection = apsw.Connection(str(self.path), flags=flags, statementcachesize=256)
             self.connection.set_busy_timeout(int(WAIT * 1000))
-            if create:
-                self.connection.execute("PRAGMA journal_mode = WAL")
             self.connection.execute("PRAGMA synchronous = FULL")
             self.connection.execute("PRAGMA foreign_keys = ON")
+            self._use_wal()
+
+    def _use_wal(self) -> None:
+        """Also for a store that was made by hand. Two that switch at once would find the file locked: so by turns."""
+        if self.connection.pragma("journal_mode") != "wal":
+            self._queue()
+            try:
+                self.connection.pragma("journal_mode", "wal")
+            finally:
+                self._release()
 
     def _refuse_network(self) -> None:
         """SQLite's locks cannot be trusted on a network file system."""
@@ -159,11 +167,11 @@ class SqliteEngine:
         try:
             with _errors(self.path):
                 self.connection.execute(sql)
-        except BaseException:
+        except apsw.Error as error:
+            raise StoreUnavailable(f"SQLite: {error}", hint="Nothing was changed; see the message.") from error
+        finally:
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
-            raise
-        finally:
             self._release()
 
     def tables(self) -> set[str]:
@@ -175,7 +183,7 @@ class SqliteEngine:
         return f"{self.path}-bell"
 
     def _data_version(self) -> int:
-        return int(self.connection.execute("PRAGMA data_version").fetchall()[0][0])
+        return cast("int", self.connection.execute("PRAGMA data_version").fetchall()[0][0])
 
     def prepare_wait(self) -> None:
         if self._bell is None:
@@ -185,7 +193,7 @@ class SqliteEngine:
     def wait(self, seconds: float) -> bool:
         if self._bell is None:
             self.prepare_wait()
-        assert self._bell is not None  # noqa: S101 - just made
+        assert self._bell is not None
         deadline = time.monotonic() + seconds
         while True:
             if self._data_version() != self._seen:
@@ -196,17 +204,25 @@ class SqliteEngine:
             self._bell.wait(min(left, 0.5))
 
     def raw(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        # A connection of its own that cannot write: a pragma in the SQL could lift any ban on this one.
         with _errors(self.path):
-            self.connection.execute("PRAGMA query_only = ON")
+            reader = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READONLY)
             try:
-                cursor = self.connection.cursor()
-                rows = [tuple(row) for row in cursor.execute(sql)]
-                description = [column[0] for column in cursor.description] if rows else []
-                return description, rows
+                reader.set_busy_timeout(int(WAIT * 1000))
+                columns: list[str] = []
+
+                def note(cursor: apsw.Cursor, *_: object) -> bool:
+                    columns[:] = [column[0] for column in cursor.get_description()]
+                    return True
+
+                # Only here are the columns known of a query that finds nothing.
+                reader.exec_trace = note
+                rows = [tuple(row) for row in reader.execute(sql)]
+                return columns, rows
             except apsw.Error as error:
                 raise InvalidInput(f"SQLite refuses the query: {error}", hint="Check the SQL.") from error
             finally:
-                self.connection.execute("PRAGMA query_only = OFF")
+                reader.close()
 
     def close(self) -> None:
         self.rollback()

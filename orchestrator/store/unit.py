@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from orchestrator.domain import ids, moments
 from orchestrator.domain.errors import InvalidInput, LostRace
@@ -41,7 +41,7 @@ def key_of(table: str) -> tuple[str, ...]:
     return KEYS.get(table, ("id",))
 
 
-class Retry(Exception):  # noqa: N818 - a signal between the floors, never seen outside
+class Retry(Exception):
     """The engine asks for the transaction to be run again (deadlock, lost connection before the commit)."""
 
 
@@ -198,7 +198,7 @@ class Store:
                 error = asked.args[0]
                 if attempt == _ATTEMPTS - 1 or (getattr(asked, "ambiguous", False) and not repeatable):
                     raise error from cause
-                time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311 - a jittered backoff
+                time.sleep(random.uniform(0, 0.01 * 2**attempt))
         raise AssertionError
 
     def _once(self, work: Callable[[Tx], T], scope: str) -> T:
@@ -233,7 +233,7 @@ class Store:
         """Let go of the connection."""
         self.engine.close()
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -256,7 +256,7 @@ def open_store(url: str, *, clock: Callable[[], str] | None = None, check_schema
         engine = PostgresEngine(url)
     else:
         raise InvalidInput(
-            f"{url.split('@')[-1][:80]!r} is not a store's URL",
+            f"{url.rsplit('@', maxsplit=1)[-1][:80]!r} is not a store's URL",
             hint="Use sqlite:///PATH (four slashes for an absolute path) or postgresql://USER@HOST/DATABASE.",
         )
     store = Store(engine, clock)

@@ -127,7 +127,7 @@ SELECT * FROM gate_transitions WHERE story_id = :story_id AND to_gate = :to_gate
 
 -- name: gate.last_reject
 SELECT * FROM gate_transitions WHERE story_id = :story_id AND transition_type IN ('reject', 'reset')
-   AND from_gate > 1 ORDER BY created_at DESC, id DESC LIMIT 1;
+   AND to_gate IN (1, 2) AND notes <> 'reopened' ORDER BY created_at DESC, id DESC LIMIT 1;
 
 -- name: qa.insert
 INSERT INTO qa_reports (id, story_id, qa_agent, verdict, findings, coverage_percent, commit_sha, metadata, created_at)

@@ -1,0 +1,176 @@
+"""Gates 6 and 7: the merge is made and checked beside the target, then the target moves by compare-and-swap."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from orchestrator.domain import lifecycle as lc
+from orchestrator.domain.errors import GateFailed, GuardFailed, LostRace
+from orchestrator.gates.checks import excerpt, fresh_worktree, run_checks
+from orchestrator.gates.dev import branch_of
+from orchestrator.gates.project import Project
+from orchestrator.git import Conflict
+from orchestrator.service import reviews, stories
+from orchestrator.store import Row
+
+_TRIES = 20
+"""How often a target that others move is followed before the merge gives up."""
+
+
+@contextmanager
+def _one_at_a_time(project: Project) -> Iterator[None]:
+    """One merge at once on this machine; several machines meet at the compare-and-swap."""
+    project.home.mkdir(parents=True, exist_ok=True)
+    lock = os.open(project.home / "merge.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _send_back(project: Project, code: str, reason: str, evidence: dict[str, Any]) -> GateFailed:
+    """Refuse in the tool's name; the branch of a dev who still holds the story is brought onto the tip at once."""
+    maf = project.acting(lc.TOOL)
+    story = reviews.refuse(maf.ctx, code, reason=reason, evidence=evidence)
+    path = project.worktree(code)
+    if story["status"] == lc.StoryStatus.IN_PROGRESS and path.exists():
+        project.repo.refresh_branch(path, project.repo.tip(project.settings.target), name=code)
+    return GateFailed(
+        f"{code} goes back to its dev: {reason}", hint=f"See it: maf story show {code}", evidence=evidence
+    )
+
+
+def integrate(project: Project, code: str) -> Row:
+    """Gate 6: merge with the target's tip and run the checks on the result. GateFailed: it went back to its dev."""
+    maf, repo, target = project.acting(lc.TOOL), project.repo, project.settings.target
+    began = maf.ctx.store.now()
+    story = reviews.may(maf.ctx, "integrate", code)
+    submitted, branch = story["submitted_commit"], story["branch_name"] or branch_of(code)
+    if repo.find_tip(branch) != submitted:
+        reason = f"{branch} is at {repo.find_tip(branch)}, submitted was {submitted}"
+        raise _send_back(project, code, reason, {"decision": {"by": lc.TOOL}})
+    tip = repo.tip(target)
+    if repo.is_ancestor(submitted, tip):
+        # It is there already: a crash after the target moved, or somebody merged it by hand.
+        merged_tree, checked_commit = repo.commit(tip).tree, tip
+    else:
+        merged = repo.merge_tree(tip, submitted)
+        if isinstance(merged, Conflict):
+            # A path that is no UTF-8 cannot stand in the store as it is.
+            shown = [os.fsencode(name).decode("utf-8", "backslashreplace") for name in merged.files]
+            reason = f"conflict with {target} at {tip[:12]} in {', '.join(shown[:20])}"
+            proof: dict[str, Any] = {"conflict": shown, "target_tip": tip, "decision": {"by": lc.TOOL}}
+            raise _send_back(project, code, reason, proof)
+        merged_tree = merged.tree
+        checked_commit = repo.commit_merge(
+            merged_tree, [tip, submitted], f"Integration check of {code}", story["first_submitted_at"]
+        )
+    with fresh_worktree(project, checked_commit) as path:
+        checked = run_checks(project, path, submitted, f"{code}-gate6")
+    evidence = {**checked.evidence, "tree": merged_tree, "target_tip": tip, "target": target}
+    if not checked.ok:
+        reason = f"merged with {target} at {tip[:12]}, {checked.summary}\n{excerpt(checked.tail)}".strip()
+        raise _send_back(project, code, reason, evidence)
+    return reviews.integrate(maf.ctx, code, commit=submitted, evidence=evidence, checked_since=began)
+
+
+def merge(project: Project, code: str) -> Row:
+    """Gates 6 and 7: integrate if that is still to do, then move the target.
+
+    Returns the story with ``commit``, ``target`` and ``checkout`` (what became of the user's own).
+
+    The target only ever moves to the very tree that gate 6 checked, from the very tip that it was checked on; where it
+    has moved meanwhile, the story is integrated again. Called again after a crash it finds the merge and records it.
+    """
+    with _one_at_a_time(project):
+        for _ in range(_TRIES):
+            story = stories.show(project.ctx, code)
+            if story["current_gate"] == 6:
+                _may_merge(project)
+                integrate(project, code)
+                continue
+            reviews.may(project.ctx, "merge", code)
+            try:
+                return _merge_integrated(project, story)
+            except _TargetMoved as moved:
+                reviews.reintegrate(project.acting(lc.TOOL).ctx, code, reason=str(moved))
+    raise LostRace(f"{project.settings.target} moved {_TRIES} times while {code} was integrated", hint="Merge again.")
+
+
+class _TargetMoved(Exception):
+    """Somebody else moved the target; integrate again."""
+
+
+def _may_merge(project: Project) -> None:
+    """Raise before minutes of checks where this is nobody who may merge at the end."""
+    from orchestrator.service.context import live_session
+
+    def work(tx: object) -> None:
+        session = live_session(tx, project.ctx.agent, project.ctx.epoch)  # type: ignore[arg-type]
+        if session["agent_type"] != lc.Role.CTO:
+            raise GuardFailed(
+                f"{project.ctx.agent!r} is a {session['agent_type']}; merging is for cto",
+                hint="Use an agent of role cto: --agent ID.",
+            )
+
+    project.ctx.store.write(work)
+
+
+def _merge_integrated(project: Project, story: Row) -> Row:
+    repo, target, code = project.repo, project.settings.target, story["story_code"]
+    submitted = story["submitted_commit"]
+    began = project.ctx.store.now()
+    integrated = next(g for g in reversed(story["gates"]) if g["to_gate"] == 7)["metadata"]
+    if repo.find_tip(story["branch_name"]) != submitted:
+        reason = f"{story['branch_name']} has moved from the submitted {submitted}"
+        raise _send_back(project, code, reason, {"decision": {"by": lc.TOOL}})
+    old = integrated["target_tip"]
+    commit = repo.find_merge(target, submitted, since=old)
+    if commit is None:
+        if repo.tip(target) != old:
+            raise _TargetMoved(f"{target} moved from {old[:12]} to {repo.tip(target)[:12]}")
+        message = merge_message(story, project.ctx.agent, target)
+        commit = repo.commit_merge(integrated["tree"], [old, submitted], message, began)
+        try:
+            repo.update_branch(target, commit, old, f"merge {code}")
+        except LostRace as lost:
+            raise _TargetMoved(str(lost)) from None
+    checkout = repo.update_checkout(target, old, commit)
+    evidence = {
+        "command": f"git update-ref refs/heads/{target} {commit} {old}", "exit_code": 0, "target": target,
+        "target_tip": old, "submitted": submitted, "tree": integrated["tree"], "began": began,
+    }  # fmt: skip
+    merged = reviews.merge(project.ctx, code, merge_commit=commit, evidence=evidence)
+    # Merged for good: its worktree may go, unless something in it is not on the target.
+    with suppress(GuardFailed):
+        repo.remove_worktree(project.worktree(code), target=target)
+    return {
+        **merged, "commit": commit, "target": target,
+        "checkout": {
+            "kind": checkout.kind, "path": str(checkout.path), "reason": checkout.reason, "hint": checkout.hint,
+        },
+    }  # fmt: skip
+
+
+def merge_message(story: Row, cto: str, target: str) -> str:
+    """The merge commit's message: what was merged, each gate and who passed it, as git trailers."""
+    passed = {g["from_gate"]: g for g in story["gates"] if g["transition_type"] == lc.Transition.ADVANCE}
+    lines = [f"Merge {story['story_code']} into {target}: {story['title']}", ""]
+    if story["wave_code"]:
+        lines.append(f"Wave: {story['wave_code']}")
+    lines.append(f"Story: {story['story_code']}")
+    for gate in lc.GATES:
+        by = cto if gate.number == lc.GATES[-1].number else passed[gate.number]["agent_id"]
+        lines.append(f"Gate-{gate.number}: {gate.name}, {by}")
+    lines.append(f"Submitted: {story['submitted_commit']}")
+    return "\n".join(lines) + "\n"
+
+
+def refuse(project: Project, code: str, reason: str) -> Row:
+    """The CTO refuses at gate 6 or 7; the story goes back to its dev."""
+    return reviews.refuse(project.ctx, code, reason=reason)

@@ -1,0 +1,74 @@
+"""What a killed ``maf run`` left: found by its records, ended, and given back. Also: one runner at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from contextlib import suppress
+
+from orchestrator.domain import lifecycle as lc
+from orchestrator.domain.errors import MafError, Refused
+from orchestrator.gates import dev
+from orchestrator.gates.project import Project
+from orchestrator.process import end_tree
+from orchestrator.service import runs, sessions
+from orchestrator.store import Row
+
+
+def machine() -> str:
+    """This machine's name, as sessions and runs record it."""
+    return socket.gethostname()[:100]
+
+
+def lock(project: Project) -> int:
+    """Be the only runner of this checkout; keep the returned descriptor open. Refused: another one runs."""
+    project.home.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(project.home / "run.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+        os.close(descriptor)
+        raise Refused(
+            f"maf run works on this repository already{f' (process {pid})' if pid else ''}",
+            hint="Watch it with `maf status`, or end it first.",
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def recover(project: Project) -> list[str]:
+    """End what an earlier maf on this machine left: its processes, its sessions, the checkout behind the target.
+
+    Returns a line for each thing found. Stories that its agents held are ready again with their work pinned; the
+    attempt that was cut off does not count.
+    """
+    maf, vm = project.acting(lc.TOOL), machine()
+    said: list[str] = []
+    for run in runs.open_runs(maf.ctx):
+        if run["vm_identifier"] != vm:
+            continue
+        if run["pid"] is not None and run["process_started"]:
+            end_tree(run["pid"], run["process_started"], 2.0)
+        runs.end(maf.ctx, run["id"], outcome=lc.RunOutcome.INTERRUPTED)
+        said.append(
+            f"{run['agent_id']}'s run on {run['story_code'] or run['agent_type']} was cut off; it does not count"
+        )
+    for session in sessions.listing(maf.ctx):
+        if session["launched_by"] == "runner" and session["vm_identifier"] == vm:
+            end(maf, session, "maf run was cut off")
+    checkout = project.repo.reconcile_checkout(project.settings.target)
+    if checkout.kind == "left" and checkout.reason:
+        said.append(f"{checkout.path} is left as it is: {checkout.reason}. {checkout.hint or ''}".strip())
+    return said
+
+
+def end(maf: Project, session: Row, why: str) -> None:
+    """End a session of the runner's own, with the work of the story that it holds pinned first."""
+    if session.get("story_code"):
+        with suppress(MafError):
+            dev.keep_work(maf, session["story_code"])
+    with suppress(MafError):
+        sessions.end(maf.ctx, session["agent_id"], reason=why)
