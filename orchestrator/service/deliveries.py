@@ -6,7 +6,7 @@ from typing import Any
 
 from orchestrator.domain import ids, names
 from orchestrator.domain import lifecycle as lc
-from orchestrator.domain.errors import InvalidInput, NotFound
+from orchestrator.domain.errors import NotFound
 from orchestrator.store import Row, Tx
 
 
@@ -36,7 +36,7 @@ def addressees(tx: Tx, to_agent: str | None, sender: str) -> tuple[str, list[str
 
 def _role(role: str, given: str) -> None:
     if role not in set(lc.Role):
-        raise InvalidInput(
+        raise NotFound(
             f"{given!r} names no role", hint=f"Roles are {', '.join(lc.Role)}; a domain follows a slash: role:dev/auth"
         )
 
