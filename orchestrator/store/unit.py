@@ -174,13 +174,15 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[Reader]:
-        """A snapshot to read from. Inside a write it is that transaction."""
+        """A snapshot to read from. Inside a write it is that transaction. StoreUnavailable: it was lost meanwhile."""
         if self._tx is not None:
             yield self._tx
             return
-        self.engine.begin_read()
         try:
+            self.engine.begin_read()
             yield Reader(self.engine)
+        except Retry as asked:
+            raise asked.args[0] from asked.__cause__
         finally:
             self.engine.rollback()
 
@@ -256,7 +258,8 @@ def open_store(url: str, *, clock: Callable[[], str] | None = None, check_schema
         engine = PostgresEngine(url)
     else:
         raise InvalidInput(
-            f"{url.rsplit('@', maxsplit=1)[-1][:80]!r} is not a store's URL",
+            # Whatever it is, it may hold a password.
+            f"{'this' if '@' in url or 'password' in url else repr(url[:80])} is not a store's URL",
             hint="Use sqlite:///PATH (four slashes for an absolute path) or postgresql://USER@HOST/DATABASE.",
         )
     store = Store(engine, clock)
