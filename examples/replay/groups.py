@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Passes = Callable[[frozenset[int]], bool]
 
 MAX_GROUPS = 6
+WORKERS = min(5, (os.cpu_count() or 1) + 1)  # a suite also sleeps
 _DOCUMENTS = {".md", ".rst", ".txt"}
 _DOCUMENT_FOLDERS = {"doc", "docs"}
 _BUILD_SCRIPTS = {"setup.py", "noxfile.py"}
@@ -161,12 +162,12 @@ def _in_order(
 
 
 class Trials:
-    """Runs a suite over the old release with some of the changes made; each combination once."""
+    """Runs a suite over the old release with some of the changes made; each combination once. Both releases pass."""
 
     def __init__(self, old: Release, new: Release, changes: Sequence[Group], suite: Suite, scratch: Path) -> None:
         self._old, self._new, self._changes, self._suite = old, new, changes, suite
         self._scratch = scratch
-        self._known: dict[frozenset[int], bool] = {frozenset(): True}
+        self._known = {frozenset[int](): True, frozenset(range(len(changes))): True}  # the releases themselves
         self.runs = 0
 
     def passes(self, made: frozenset[int]) -> bool:
@@ -189,10 +190,10 @@ def try_tree(old: Release, new: Release, paths: Sequence[str], suite: Suite, scr
 
 
 def between(old: Release, new: Release, suite: Suite, scratch: Path) -> tuple[list[Group], int]:
-    """The groups of changes that lead from ``old`` to ``new``, and how many runs of the suite it took to form them."""
+    """The groups of changes from ``old`` to ``new``, which both pass, and how many runs it took to form them."""
     changes = candidates(differing(old.files, new.files))
     trials = Trials(old, new, changes, suite, scratch)
-    groups = form(changes, trials.passes, workers=min(4, os.cpu_count() or 1))
+    groups = form(changes, trials.passes, workers=WORKERS)
     if len(groups) < 2:
         raise ReplayError(f"the changes from {old} to {new} cannot be split in two: choose other releases.")
     return groups, trials.runs

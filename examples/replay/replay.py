@@ -14,6 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +124,8 @@ def prepared(package: str, versions: Sequence[str], needs: Sequence[str]) -> Pre
     releases = fetch(package, versions, WORK / "cache", home / "releases")
     suite = prepare(home / "venv", needs)
     known = _Known(home / "known", [sys.version, str(suite.python), *needs])
-    collected = []
-    for release in releases:
+
+    def count(release: Release) -> int:
         told = known.of(release)
         if "collected" not in told:
             outcome = groups.try_tree(release, release, (), suite, home / "scratch")
@@ -132,7 +133,10 @@ def prepared(package: str, versions: Sequence[str], needs: Sequence[str]) -> Pre
                 raise ReplayError(f"the suite of {release} does not pass as shipped:\n{outcome.output[-2000:]}")
             print(f"  {release}: {outcome.collected} tests in {outcome.seconds:.1f} s", flush=True)
             told = known.keep({"collected": outcome.collected}, release)
-        collected.append(int(told["collected"]))
+        return int(told["collected"])
+
+    with ThreadPoolExecutor(groups.WORKERS) as pool:
+        collected = list(pool.map(count, releases))
     grouped = []
     for old, new in itertools.pairwise(releases):
         told = known.of(old, new)
