@@ -28,10 +28,6 @@ SEARCHED = {
 }
 """Tables with full-text search, and their columns."""
 
-# Parents before children, as the foreign keys want it.
-_ORDER = ("schema_version", "waves", "stories", "signals", "agent_runs")
-_LOCK_FREE_PRAGMAS = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF"
-
 
 def write(store: Store, path: Path, *, force: bool = False) -> int:
     """Write a consistent copy of the store to the SQLite file ``path``; its size in bytes.
@@ -79,7 +75,9 @@ def _backup(store: Store, path: Path) -> None:
             backup.step()
         target.execute("PRAGMA journal_mode = DELETE")
     except apsw.Error as error:
-        raise StoreUnavailable(f"the snapshot could not be made: {error}", hint="Check the disk and try again.") from error
+        raise StoreUnavailable(
+            f"the snapshot could not be made: {error}", hint="Check the disk and try again."
+        ) from error
     finally:
         target.close()
 
@@ -93,18 +91,30 @@ def _copy_tables(store: Store, path: Path) -> None:
         target.execute(schema_text("sqlite"))
         target.execute("PRAGMA foreign_keys = OFF")
         target.execute("BEGIN")
-        with store.read() as reader:
+        with store.read():
             here = {name for (name,) in target.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            for table in sorted(store.engine.tables() & here, key=lambda t: _ORDER.index(t) if t in _ORDER else 99):
-                target.execute(f'DELETE FROM "{table}"') if table == "schema_version" else None
-                _copy_table(target, reader.engine.stream(table), table)
+            for table in sorted(store.engine.tables() & here):
+                if table == "schema_version":
+                    target.execute("DELETE FROM schema_version")
+                _copy_table(target, _stream(store, table), table)
         target.execute("COMMIT")
         if broken := target.execute("PRAGMA foreign_key_check").fetchall():
             raise StoreUnavailable(f"the snapshot has dangling rows: {broken[:3]}", hint="Run `maf doctor`.")
     except apsw.Error as error:
-        raise StoreUnavailable(f"the snapshot could not be made: {error}", hint="Check the disk and try again.") from error
+        raise StoreUnavailable(
+            f"the snapshot could not be made: {error}", hint="Check the disk and try again."
+        ) from error
     finally:
         target.close()
+
+
+def _stream(store: Store, table: str) -> Iterator[dict[str, Any]]:
+    """The rows of a Postgres table, a few thousand in memory at once."""
+    connection: Any = store.engine.connection  # type: ignore[attr-defined]
+    with connection.cursor(name="maf_snapshot") as cursor:
+        cursor.itersize = 2000
+        cursor.execute(f'SELECT * FROM "{table}"')
+        yield from cursor
 
 
 def _copy_table(target: Any, rows: Iterator[dict[str, Any]], table: str) -> None:
@@ -148,7 +158,9 @@ def query(store: Store, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
                 f"SQLite refuses the query: {error}", hint="`maf db info` lists the tables; it is one SELECT."
             ) from None
         if cursor.description is None:
-            raise InvalidInput("this is no query: it returns nothing", hint="A query works on a copy; it changes nothing.")
+            raise InvalidInput(
+                "this is no query: it returns nothing", hint="A query works on a copy; it changes nothing."
+            )
         return [column[0] for column in cursor.description], rows
 
 
@@ -203,7 +215,9 @@ def export(
                 for name in chosen:
                     _export_table(database, name, folder / f"{name}.{kind}", kind)
         except OSError as error:
-            raise StoreUnavailable(f"{folder} cannot be written: {error.strerror}", hint="Name another folder.") from None
+            raise StoreUnavailable(
+                f"{folder} cannot be written: {error.strerror}", hint="Name another folder."
+            ) from None
     return counts
 
 
