@@ -46,7 +46,7 @@ def main() -> None:
     manifest = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     code, command = os.environ["MAF_STORY"], manifest["maf"]
     shown = maf(command, "story", "show", code)
-    gate = int(shown.get("story", shown)["current_gate"])
+    gate = int(shown["current_gate"])
     if gate < 2:
         maf(command, "story", "advance", code)
         gate = 2

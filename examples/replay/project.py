@@ -101,7 +101,7 @@ class Project:
             f"[project]\ntarget = {quoted(TARGET)}\n[store]\nurl = {quoted(url)}\n"
             f"[checks]\ntimeout = 300\ncommands = [{quoted(self.suite.command)}]\n{domains}{roles}"
             f"[run]\nagents = {agents}\nmax_attempts = 3\n"
-            f'[[agents]]\nid = "dev"\nrole = "dev"\ncommand = {command}\nprompt = "none"\n'
+            f'[[agents]]\nid = "dev"\ncommand = {command}\nprompt = "none"\n'
         )
 
     def simulate(self, waves: Sequence[plan.Wave]) -> None:
