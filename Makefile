@@ -75,6 +75,10 @@ format: $(READY) ## lets ruff fix and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+.PHONY: docs
+docs: $(READY) ## writes the documentation's generated parts
+	$(BIN)/python docs/generate.py $(ARGS)
+
 .PHONY: bench
 bench: $(READY) ## what the README's figures come from
 	$(BIN)/python -m benchmarks $(ARGS)
