@@ -9,6 +9,8 @@ from typing import Any
 from orchestrator.domain.errors import InvalidInput
 
 MAX_PAYLOAD_BYTES = 64 * 1024
+MAX_JSON_DEPTH = 100
+"""The databases have limits of their own, each another."""
 RESERVED_AGENTS = frozenset({"maf", "user"})
 
 # A code becomes a branch name, a folder and an argument: so no slash, no leading dash, nothing a shell or git reads.
@@ -17,6 +19,8 @@ _AGENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}\Z")
 _DOMAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,49}\Z")
 # A NUL as json.dumps writes it; an escaped backslash before "u0000" is just text.
 _ENCODED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_BRACKETS = re.compile(r"[\[\]{}]")
 # Cc but tab and newline; bidirectional controls that make a text read as what it is not.
 _BIDI = re.compile("[\u202a-\u202e\u2066-\u2069\u200e\u200f]")
 
@@ -89,6 +93,19 @@ def json_text(value: Any, what: str, *, limit: int = MAX_PAYLOAD_BYTES) -> str:
             f"{what} is {size} bytes; at most {limit} are allowed",
             hint="Put large content in a file and name the file.",
         )
+    if _depth(encoded) > MAX_JSON_DEPTH:
+        raise InvalidInput(f"{what} is nested more than {MAX_JSON_DEPTH} deep", hint="Send a flatter structure.")
     if _ENCODED_NUL.search(encoded):
         raise InvalidInput(f"{what} contains a NUL character", hint="Remove the NUL character.")
     return encoded
+
+
+def _depth(encoded: str) -> int:
+    """How deep JSON text is nested."""
+    if encoded.count("[") + encoded.count("{") <= MAX_JSON_DEPTH:
+        return 0
+    deepest = depth = 0
+    for mark in _BRACKETS.findall(_STRING.sub("", encoded)):
+        depth += 1 if mark in "[{" else -1
+        deepest = max(deepest, depth)
+    return deepest

@@ -14,6 +14,7 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from orchestrator.domain import lifecycle as lc
+from orchestrator.domain import names
 from orchestrator.domain.errors import InvalidInput, NotFound, Refused, SessionEnded, WrongRole
 from orchestrator.domain.moments import after
 from orchestrator.store import EXCLUSIVE, Row, Store, Tx
@@ -89,7 +90,7 @@ CATALOGUE: dict[str, UseCase] = {}
 
 def live_session(tx: Tx, agent: str, epoch: int | None) -> Row:
     """The session of ``agent``, checked to be live and of that epoch."""
-    session = tx.one("session.get", agent_id=agent)
+    session = tx.one("session.get", agent_id=names.agent_id(agent))
     if session is None:
         raise NotFound(
             f"no agent is registered as {agent!r}", hint=f"Register it: maf agent register {agent} --role ROLE"
@@ -177,8 +178,9 @@ def _begin(tx: Tx, ctx: Context, name: str, by: tuple[str, ...]) -> Act:
 def _once(act: Act, name: str, request: Any, work: Callable[[], R]) -> R:
     """Run ``work`` once for its idempotency key; a repeat gets the first one's result."""
     key = act.ctx.key or ""
-    if not 0 < len(key) <= 200 or "\x00" in key:
-        raise InvalidInput("an idempotency key has 1 to 200 characters", hint="Use a shorter --key.")
+    if not key:
+        raise InvalidInput("an idempotency key has 1 to 200 characters", hint="Use a longer --key.")
+    names.text(key, "the idempotency key", limit=200)
     digest = hashlib.sha256(json.dumps([name, request], default=str, sort_keys=True).encode()).hexdigest()
     found = act.tx.one("idempotency.find", key=key)
     if found is not None:

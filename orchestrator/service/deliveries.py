@@ -17,6 +17,8 @@ def addressees(tx: Tx, to_agent: str | None, sender: str) -> tuple[str, list[str
     if to_agent.startswith("all:"):
         role, _, domain = to_agent.removeprefix("all:").partition("/")
         _role(role, to_agent)
+        if domain:
+            names.domain(domain)
         live = tx.all("session.live_of_role", now=tx.now, agent_type=role)
         return "broadcast", [
             s["agent_id"] for s in live if s["agent_id"] != sender and (not domain or s["domain"] == domain)

@@ -134,6 +134,8 @@ def qa_reject(
 @use_case("review.accept", lc.STORY_ACTIONS["accept"].by)
 def accept(act: Act, code: str, *, notes: str | None = None, policy: str | None = None) -> Row:
     """Pass gate 5: the PM accepts; the story joins the merge queue."""
+    if notes is not None:
+        names.text(notes, "the notes", limit=8000)
     story = find_story(act.tx, code)
     action = check("accept", story)
     act.tx.activity(act.agent, "review.accept", story["id"])

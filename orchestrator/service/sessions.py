@@ -99,6 +99,7 @@ def heartbeat(ctx: Context) -> dict[str, Any]:
 @use_case("agent.end")
 def end(act: Act, agent: str, *, reason: str = "it said so") -> Row:
     """End a session: its own, or any by pm, cto or the person. Its story is released, its deliveries given back."""
+    names.text(reason, "the reason", limit=4000)
     session = act.tx.one("session.get", agent_id=names.agent_id(agent))
     if session is None:
         raise NotFound(f"no agent is registered as {agent!r}", hint="See `maf agent list`.")

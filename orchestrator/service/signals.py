@@ -197,7 +197,10 @@ def inbox(act: Act, *, size: int = 100) -> dict[str, list[Row]]:
         raise InvalidInput("an inbox is an agent's", hint="Say whose: --agent ID, or set MAF_AGENT.")
     tx = act.tx
     pending = tx.all(
-        "delivery.inbox", addressees=as_list(inbox_of(act.session), tx.engine.name), size=max(1, min(size, 1000))
+        "delivery.inbox",
+        now=tx.now,
+        addressees=as_list(inbox_of(act.session), tx.engine.name),
+        size=max(1, min(size, 1000)),
     )
     new = [row["delivery_id"] for row in pending if row["delivered_at"] is None]
     if new:
@@ -209,6 +212,9 @@ def _locked(tx: Tx, signal: str) -> Row:
     found = tx.one("signal.lock", id=signal) if ids.is_id(signal) else None
     if found is None:
         raise NotFound(f"there is no signal {signal[:60]!r}", hint="See `maf signal inbox`.")
+    if found["expires_at"] is not None and found["expires_at"] <= tx.now:
+        # The next exclusive transaction marks it so; until then it is not to be taken either.
+        raise WrongState("the signal is expired", hint="See what is left: maf signal inbox")
     return found
 
 

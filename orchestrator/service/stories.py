@@ -101,6 +101,8 @@ def add_dependency(act: Act, code: str, after: str) -> None:
 @use_case("story.approve", lc.STORY_ACTIONS["approve"].by)
 def approve(act: Act, code: str, *, notes: str | None = None, policy: str | None = None) -> Row:
     """Pass gate 0: the CTO approves a story that has a title, a domain and acceptance criteria."""
+    if notes is not None:
+        names.text(notes, "the notes", limit=8000)
     story = find_story(act.tx, code)
     action = check("approve", story)
     if not story["acceptance_criteria"]:
@@ -274,7 +276,7 @@ def fail(act: Act, code: str, *, reason: str) -> Row:
     """Give a story up for good (until it is reopened), and judge its wave."""
     names.text(reason, "the reason", limit=4000)
     moved = fail_story(act.tx, code, reason, act.agent)
-    waves.judge(act.tx, moved["wave_id"])
+    waves.judge_after_failure(act.tx)
     return moved
 
 

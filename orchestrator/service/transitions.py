@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from orchestrator.domain import ids, names
@@ -11,6 +10,8 @@ from orchestrator.domain.errors import GuardFailed, NotFound, Refused, StaleToke
 from orchestrator.service.context import Act, save_session
 from orchestrator.service.deliveries import emit, settle
 from orchestrator.store import Reader, Row, Tx
+
+MAX_EVIDENCE_BYTES = 256 * 1024
 
 _SAVED = (
     "wave_id", "status", "current_gate", "assigned_agent", "assigned_at", "branch_name", "base_commit", "started_at",
@@ -119,7 +120,8 @@ def gate_row(
     """Write one ``gate_transitions`` row."""
     tx.write(
         "gate.insert", id=ids.new_id(), story_id=story_id, from_gate=frm, to_gate=to, agent_id=agent,
-        transition_type=transition, notes=notes, metadata=json.dumps(evidence or {}, ensure_ascii=False), now=tx.now,
+        transition_type=transition, notes=notes, now=tx.now,
+        metadata=names.json_text(evidence or {}, "the evidence", limit=MAX_EVIDENCE_BYTES),
     )  # fmt: skip
 
 

@@ -139,7 +139,9 @@ def fail(act: Act, code: str, *, reason: str) -> Row:
     for story in unended:
         fail_story(act.tx, story["story_code"], f"wave {code} was failed: {reason}", act.agent)
     act.tx.activity(act.agent, "wave.fail", wave=code, reason=reason)
-    return _move(act.tx, wave, action, act.agent)
+    failed = _move(act.tx, wave, action, act.agent)
+    judge_after_failure(act.tx)
+    return failed
 
 
 @use_case("wave.retry", lc.WAVE_ACTIONS["retry"].by)
@@ -191,15 +193,14 @@ def _stuck(tx: Tx, states: dict[str, str], wave_id: str | None) -> bool:
     """Whether one story has failed and every other has ended or waits, in the end, behind a failed one."""
     if lc.StoryStatus.FAILED not in states.values():
         return False
-    behind = {s for s, status in states.items() if status == lc.StoryStatus.FAILED}
-    edges = tx.all("wave.story_edges", wave_id=wave_id)
-    behind |= {e["story_id"] for e in edges if e["depends_on_status"] == lc.StoryStatus.FAILED}
-    grown = True
-    while grown:
-        more = {e["story_id"] for e in edges if e["depends_on_story_id"] in behind} - behind
-        behind |= more
-        grown = bool(more)
+    behind = {row["id"] for row in tx.all("wave.behind_failed", wave_id=wave_id)}
     return all(status not in lc.UNENDED_STORIES or story in behind for story, status in states.items())
+
+
+def judge_after_failure(tx: Tx) -> None:
+    """Judge every active wave: a story of one may have waited for the one that failed in another."""
+    for wave in tx.all("wave.active"):
+        judge(tx, wave["id"])
 
 
 def status(ctx: Context, code: str) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Query:
 
 
 def _translate(name: str, text: str, engine: str) -> Query:
-    body = "\n".join(line for line in text.strip().splitlines() if not line.lstrip().startswith("--")).rstrip(";")
+    body = "\n".join(line for line in text.strip().splitlines() if not line.lstrip().startswith("--")).rstrip("; \n")
     written = _WRITE.match(body)
     if engine == POSTGRES:
         body = body.replace("%", "%%").replace("{for_update}", "FOR UPDATE")

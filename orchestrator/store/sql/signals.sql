@@ -17,7 +17,7 @@ SELECT s.*, t.story_code, w.wave_code FROM signals s
   LEFT JOIN stories t ON t.id = s.story_id LEFT JOIN waves w ON w.id = s.wave_id WHERE s.id = :id;
 
 -- name: signal.lock
-SELECT id, signal_type, from_agent, story_id, status, chain_depth FROM signals WHERE id = :id {for_update};
+SELECT id, signal_type, from_agent, story_id, status, chain_depth, expires_at FROM signals WHERE id = :id {for_update};
 
 -- name: signal.list
 SELECT s.*, t.story_code, w.wave_code FROM signals s
@@ -38,7 +38,7 @@ SELECT d.id AS delivery_id, d.kind, d.addressee, d.status, d.sent_at, d.delivere
        s.cause_id, s.expires_at, t.story_code, w.wave_code
   FROM signal_deliveries d JOIN signals s ON s.id = d.signal_id
   LEFT JOIN stories t ON t.id = s.story_id LEFT JOIN waves w ON w.id = s.wave_id
- WHERE d.status = 'pending' AND d.addressee {any:addressees}
+ WHERE d.status = 'pending' AND d.addressee {any:addressees} AND (s.expires_at IS NULL OR s.expires_at > :now)
  ORDER BY d.priority, d.sent_at, d.id LIMIT :size;
 
 -- name: delivery.taken

@@ -54,7 +54,15 @@ SELECT w.* FROM waves w
 -- name: wave.story_states
 SELECT id, story_code, status FROM stories WHERE wave_id = :wave_id;
 
--- name: wave.story_edges
-SELECT d.story_id, d.depends_on_story_id, p.status AS depends_on_status
-  FROM story_dependencies d JOIN stories s ON s.id = d.story_id JOIN stories p ON p.id = d.depends_on_story_id
- WHERE s.wave_id = :wave_id;
+-- Its stories that wait, in the end, for a failed one; that may be a story of another wave.
+-- name: wave.behind_failed
+WITH RECURSIVE behind (id) AS (
+    SELECT d.story_id FROM story_dependencies d JOIN stories p ON p.id = d.depends_on_story_id
+     WHERE p.status = 'failed'
+    UNION
+    SELECT d.story_id FROM story_dependencies d JOIN behind b ON b.id = d.depends_on_story_id
+)
+SELECT s.id FROM stories s JOIN behind b ON b.id = s.id WHERE s.wave_id = :wave_id;
+
+-- name: wave.active
+SELECT id FROM waves WHERE status = 'active' ORDER BY wave_code;
