@@ -167,8 +167,13 @@ def end_run(project: Project, run: Row, finished: Finished, *, moved: bool) -> t
         outcome = lc.RunOutcome.NO_SUBMIT if finished.exit_code == 0 else lc.RunOutcome.FAILED
     else:
         outcome = _OUTCOMES[finished.reason]
-    runs.end(project.acting(lc.TOOL).ctx, run["id"], outcome=outcome, exit_code=finished.exit_code)
+    runs.end(project.acting(lc.TOOL).ctx, run["id"], outcome=outcome, exit_code=_exit_code(finished))
     return outcome, explain(project, outcome, finished)
+
+
+def _exit_code(finished: Finished) -> int | None:
+    """The exit code; of a process that a signal killed, minus its number."""
+    return -finished.signal if finished.exit_code is None and finished.signal else finished.exit_code
 
 
 def explain(project: Project, outcome: lc.RunOutcome, finished: Finished) -> str:
@@ -192,4 +197,4 @@ def explain(project: Project, outcome: lc.RunOutcome, finished: Finished) -> str
 
 def details(outcome: lc.RunOutcome, finished: Finished) -> dict[str, Any]:
     """The facts of an end, for an event."""
-    return {"outcome": str(outcome), "exit_code": finished.exit_code, "seconds": round(finished.duration, 1)}
+    return {"outcome": str(outcome), "exit_code": _exit_code(finished), "seconds": round(finished.duration, 1)}

@@ -60,6 +60,7 @@ class Runner:
         self._not_before: dict[tuple[str, str], float] = {}
         self._tries: dict[tuple[str, str], int] = {}
         self._warned: set[str] = set()
+        self._failed_last: dict[str, str] = {}
         self._ending: str | None = None
         self._renewed = time.monotonic()
         self._watching = True
@@ -337,7 +338,9 @@ class Runner:
             if self._attempts_over(code):
                 acted = True
                 continue
-            slot = self.slots.free_for(self.project, story["domain"], board["stops"])
+            slot = self.slots.free_for(
+                self.project, story["domain"], board["stops"], rather_not=self._failed_last.get(code)
+            )
             if slot is None:
                 if not any(k.domain in (None, story["domain"]) for k in self.slots.kinds):
                     text = f"{code} waits: no [[agents]] in maf.toml works in the domain {story['domain']!r}"
@@ -436,6 +439,7 @@ class Runner:
         ended = isinstance(done.error, LostRace) or not beat(self.project, slot.session)
         if ended and slot in self.slots.slots:
             self.slots.slots.remove(slot)
+        self._failed_last[code] = slot.agent
         self._say("attempt", f"{slot.agent} on {code}: {why.splitlines()[0]}", story=code, agent=slot.agent, **facts)
         if self._ending is None:
             self._delay(_DEV, code)

@@ -39,12 +39,22 @@ class Slots:
         """The slot of that agent id."""
         return next((slot for slot in self.slots if slot.agent == agent), None)
 
-    def free_for(self, project: Project, domain: str, stopped: list[Row]) -> Slot | None:
-        """A free dev for a story of ``domain``: one that idles, else a new one within the limits. None: none."""
+    def free_for(
+        self, project: Project, domain: str, stopped: list[Row], *, rather_not: str | None = None
+    ) -> Slot | None:
+        """A free dev for a story of ``domain``: one that idles, else a new one within the limits. None: none.
+
+        ``rather_not``: the agent that failed at the story last; it gets it again only where nobody else is free.
+        """
         if self.running() >= self.limit:
             return None
-        for slot in self.slots:
-            if slot.busy is None and slot.kind.domain in (None, domain) and not _stopped(slot.agent, stopped):
+        idle = [
+            slot
+            for slot in self.slots
+            if slot.busy is None and slot.kind.domain in (None, domain) and not _stopped(slot.agent, stopped)
+        ]
+        for slot in idle:
+            if slot.agent != rather_not:
                 return slot
         for kind in sorted(self.kinds, key=lambda k: k.domain is None):
             mine = [slot for slot in self.slots if slot.kind is kind]
@@ -58,7 +68,7 @@ class Slots:
                     slot = Slot(kind, agent, self.register(project, kind, agent))
                     self.slots.append(slot)
                     return slot
-        return None
+        return idle[0] if idle else None
 
     def register(self, project: Project, kind: DevAgent, agent: str) -> Row:
         """Register a dev of the runner's own. Refused: the id is in use by somebody else."""
