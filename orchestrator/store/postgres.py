@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from datetime import UTC
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote
 
 import psycopg
 from psycopg import errors as pg
@@ -47,7 +47,7 @@ def _refuse_unreadable(url: str) -> None:
 def _without_secrets(url: str, message: str) -> str:
     """``message`` without the URL's password, as it stands there or decoded."""
     password = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
-    given = parse_qs(urlsplit(url).query).get("password", [])
+    given = parse_qs(url.partition("?")[2]).get("password", [])
     secrets = {password, unquote(password), *given, *(quote(g) for g in given)} - {""}
     for secret in sorted(secrets, key=len, reverse=True):
         message = message.replace(secret, "***")

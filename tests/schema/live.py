@@ -127,6 +127,8 @@ def postgres_says(connection: psycopg.Connection[Any]) -> dict[str, Any]:
                 for kind, d in constraints if kind in ("f", b"f")
             },
             "indexes": {name: (unique, inside(d), partial) for name, unique, d, partial in indexes},
-            "triggers": {n for (n,) in rows("SELECT tgname FROM pg_trigger WHERE tgrelid = %s AND NOT tgisinternal", oid)},
+            "triggers": {
+                n for (n,) in rows("SELECT tgname FROM pg_trigger WHERE tgrelid = %s AND NOT tgisinternal", oid)
+            },
         }  # fmt: skip
     return found

@@ -143,7 +143,7 @@ def _column(node: exp.ColumnDef, engine: str) -> Column:
         elif isinstance(kind, exp.AutoIncrementColumnConstraint | exp.GeneratedAsIdentityColumnConstraint):
             counter = True
         else:
-            raise AssertionError(f"{node.name}: the test does not know {kind!r}")
+            raise NotImplementedError(f"{node.name}: the test does not know {kind!r}")
     _meaning(column, engine, counter=counter)
     return column
 

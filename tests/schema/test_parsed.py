@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from enum import StrEnum
 
@@ -170,7 +171,7 @@ def test_the_code_reads_the_very_file(engine: str):
 def test_every_table_and_extension_says_why(engine: str):
     lines = parsed.text(engine).splitlines()
     undocumented = [
-        line for before, line in zip(lines, lines[1:], strict=False)
+        line for before, line in itertools.pairwise(lines)
         if line.startswith("CREATE TABLE") and not before.startswith("--") and "story_dependencies" not in line
     ]  # fmt: skip
     assert undocumented == []

@@ -73,10 +73,13 @@ ROWS = [
         for table, row in LEAST.items() for column in row if table != "schema_version"
     ),
     *(
-        case(f"{column} of {table}, {width + more} of {width}", "length" if more else None, table, **{column: "x" * (width + more)})
+        case(
+            f"{column} of {table}, {width + more} of {width}", "length" if more else None, table,
+            **{column: "x" * (width + more)},
+        )
         for table, column, width in (
-            ("waves", "wave_code", 50), ("waves", "name", 255), ("stories", "story_code", 50), ("stories", "title", 255),
-            ("stories", "domain", 50), ("stories", "story_type", 50), ("stories", "assigned_agent", 100),
+            ("waves", "wave_code", 50), ("waves", "name", 255), ("stories", "story_code", 50),
+            ("stories", "title", 255), ("stories", "domain", 50), ("stories", "story_type", 50), ("stories", "assigned_agent", 100),
             ("stories", "branch_name", 255), ("stories", "base_commit", 64), ("signals", "from_agent", 100),
             ("signals", "to_agent", 100), ("agent_sessions", "agent_id", 100), ("agent_sessions", "vm_identifier", 100),
             ("agent_activity", "activity_type", 100), ("qa_reports", "qa_agent", 100),
@@ -188,8 +191,10 @@ CHANGES = [
     ("check", f"UPDATE stories SET current_gate = 9 WHERE id = '{S1}'"),
     ("null", f"UPDATE stories SET title = NULL WHERE id = '{S1}'"),
     ("unique", f"UPDATE stories SET story_code = 'S-1' WHERE id = '{S2}'"),
-    ("unique", f"INSERT INTO assignments (story_id, agent_id, epoch, fencing_token, assigned_by, ended_at)"
-               f" VALUES ('{S1}', 'b', 1, 2, 'pm', NULL)"),
+    (
+        "unique",
+        f"INSERT INTO assignments (story_id, agent_id, epoch, fencing_token, assigned_by) VALUES ('{S1}', 'b', 1, 2, 'p')",
+    ),
     (None, f"UPDATE assignments SET ended_at = '{T}', end_reason = 'released' WHERE id = '{R1}'"),
     (None, f"DELETE FROM story_dependencies WHERE story_id = '{S2}'"),
     (None, "UPDATE agent_sessions SET status = 'terminated' WHERE agent_id = 'dev-1'"),

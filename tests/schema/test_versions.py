@@ -141,7 +141,7 @@ def at_once(target, url: str, count: int) -> list:
 
 
 @pytest.mark.parametrize("_round", range(3))
-def test_four_processes_create_one_store(new_store_url, _round: int):  # noqa: PT019
+def test_four_processes_create_one_store(new_store_url, _round: int):
     url = new_store_url()
     assert sorted(at_once(_creates, url, 4)) == [False, False, False, True]
     with open_store(url) as store:
