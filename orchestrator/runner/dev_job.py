@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +11,12 @@ from orchestrator.domain.errors import GateFailed, LostRace, MafError
 from orchestrator.domain.settings import DevAgent
 from orchestrator.gates import dev
 from orchestrator.gates.project import Project
-from orchestrator.process import Finished
 from orchestrator.runner.launch import Children, Launch, details, end_run, run_agent
 from orchestrator.runner.prompts import kickstart
-from orchestrator.service import sessions, stories
+from orchestrator.service import stories
 from orchestrator.store import Row
+
+_QA_GATE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +50,20 @@ def attempt(
     launch = Launch(
         session, kind.command, prompt, kind.prompt, path, code, token, kind.environment, kind.pass_environment
     )
+    known = {gate["id"] for gate in story["gates"]}
     run, finished = run_agent(mine, launch, children, vm)
-    note = None
-    if not kind.submits and finished.ok:
-        note = _submit_for(mine, code)
-    handed_on = _handed_on(mine, code, token)
-    if not handed_on:
-        dev.keep_work(mine, code)
+    try:
+        note = _submit_for(mine, code) if not kind.submits and finished.ok else None
+        handed_on = _handed_on(mine, code, token, known)
+        if not handed_on:
+            dev.keep_work(mine, code)
+    except BaseException:
+        # Its record needs an end, whatever has become of the story.
+        with suppress(MafError):
+            end_run(mine, run, finished, moved=False)
+        raise
     outcome, why = end_run(mine, run, finished, moved=handed_on)
-    return Attempt(code, session["agent_id"], handed_on, outcome, note or why, _facts(outcome, finished))
-
-
-def _facts(outcome: lc.RunOutcome, finished: Finished) -> dict[str, Any]:
-    return details(outcome, finished)
+    return Attempt(code, session["agent_id"], handed_on, outcome, note or why, details(outcome, finished))
 
 
 def _submit_for(project: Project, code: str) -> str | None:
@@ -80,24 +83,20 @@ def _submit_for(project: Project, code: str) -> str | None:
         return f"its work did not pass: {refused.message}"
 
 
-def _handed_on(project: Project, code: str, token: int) -> bool:
-    """Whether the story is past its dev now, by this very assignment."""
+def _handed_on(project: Project, code: str, token: int, known: set[str]) -> bool:
+    """Whether this very assignment has handed the story to QA in this run, whatever became of it then.
+
+    Not its status: QA may have rejected it before the agent's process was gone.
+    """
     story = stories.show(project.ctx, code)
-    return story["fencing_token"] == token and story["status"] not in lc.HELD_STORIES | {
-        lc.StoryStatus.READY, lc.StoryStatus.FAILED,
-    }  # fmt: skip
+    submitted = any(
+        g["to_gate"] == _QA_GATE and g["transition_type"] == lc.Transition.ADVANCE and g["id"] not in known
+        for g in story["gates"]
+    )
+    return submitted and story["fencing_token"] == token
 
 
 def still_holds(project: Project, code: str, agent: str, token: int) -> bool:
     """Whether that assignment still holds the story, so that the runner may give it back."""
     story = stories.show(project.ctx, code)
     return story["status"] in lc.HELD_STORIES and story["assigned_agent"] == agent and story["fencing_token"] == token
-
-
-def beat(project: Project, session: Row) -> bool:
-    """Renew a session that the runner keeps; False where it has ended."""
-    try:
-        sessions.heartbeat(project.ctx.acting(session["agent_id"], epoch=session["epoch"]))
-    except LostRace:
-        return False
-    return True

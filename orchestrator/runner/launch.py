@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.domain import lifecycle as lc
+from orchestrator.domain.errors import InvalidInput
+from orchestrator.domain.ids import new_id
 from orchestrator.domain.settings import MEGABYTE
 from orchestrator.gates.checks import excerpt
 from orchestrator.gates.project import Project
@@ -122,19 +124,25 @@ def run_agent(project: Project, launch: Launch, children: Children, vm: str) -> 
     """Launch, record, wait. The run's row and how the process ended; the run's end is recorded by :func:`end_run`."""
     maf = project.acting(lc.TOOL).ctx
     agent = launch.session["agent_id"]
-    name = f"{launch.story or launch.session['agent_type']}-{agent}"
+    log = project.log("runs", f"{launch.story or launch.session['agent_type']}-{agent}-{new_id()[-8:]}.log")
     run = runs.begin(
         maf, agent, epoch=launch.session["epoch"], role=launch.session["agent_type"], story=launch.story,
-        token=launch.token, vm=vm, log_path=str(project.log("runs", f"{name}.log").relative_to(project.repo.root)),
+        token=launch.token, vm=vm, log_path=str(log.relative_to(project.repo.root)),
     )  # fmt: skip
-    log = project.log("runs", f"{name}-{run['id'][-8:]}.log")
+    try:
+        return run, _run(project, launch, children, run, log)
+    except InvalidInput as error:  # what can never be launched has a record too, and that record an end
+        return run, _never("not_started", error.message)
+
+
+def _run(project: Project, launch: Launch, children: Children, run: Row, log: Path) -> Finished:
+    agent, settings = launch.session["agent_id"], project.settings.run
     prompt_file = log.with_suffix(".prompt.md")
     prompt_file.write_text(launch.prompt, "utf-8")
     argv, stdin = argv_of(launch, prompt_file)
-    settings = project.settings.run
     with children.lock:
         if children.closing:
-            return run, _never("maf run is ending")
+            return _never("stopped", "maf run is ending")
         child = spawn(
             argv, cwd=launch.cwd, env=environment(project, launch), stdin=stdin, log_path=log,
             limits=Limits(settings.timeout, settings.output_limit or 100 * MEGABYTE, grace=5.0),
@@ -143,17 +151,23 @@ def run_agent(project: Project, launch: Launch, children: Children, vm: str) -> 
     try:
         finished = child.poll()
         if finished is None:
-            runs.launched(maf, run["id"], pid=child.pid or 0, process_started=str(child.start_time))
+            runs.launched(
+                project.acting(lc.TOOL).ctx, run["id"], pid=child.pid or 0, process_started=str(child.start_time)
+            )
             finished = child.wait()
         assert finished is not None
-        return run, finished
+        return finished
+    except BaseException:
+        child.stop("its record could not be kept")
+        child.wait()
+        raise
     finally:
         with children.lock:
             children.by_agent.pop(agent, None)
 
 
-def _never(error: str) -> Finished:
-    return Finished(None, None, "stopped", 0.0, "", None, error)
+def _never(reason: str, error: str) -> Finished:
+    return Finished(None, None, reason, 0.0, "", None, error)
 
 
 def end_run(project: Project, run: Row, finished: Finished, *, moved: bool) -> tuple[lc.RunOutcome, str]:

@@ -44,8 +44,8 @@ def kickstart(
     else:
         parts.append(_decider(role, story, task, to))
     parts.append(
-        'If you cannot go on: maf signal send blocked --payload \'{"reason": "..."}\'. To ask: maf signal send help_needed'
-        ' --payload \'{"question": "..."}\'. Your messages: maf signal inbox.'
+        'If you cannot go on: maf signal send blocked --payload \'{"reason": "..."}\'. '
+        'To ask: maf signal send help_needed --payload \'{"question": "..."}\'. Your messages: maf signal inbox.'
         if knows_maf
         else "Do not ask back; nobody reads your output before you exit."
     )
@@ -84,7 +84,8 @@ def _dev(story: Row | None, settings: Settings, worktree: Path | None, conflict:
         return (
             "Take the next story of your domain and start it:\n"
             "  maf story next\n  maf story start CODE      (it names your worktree: work only there)\n"
-            "then, in the worktree: maf story advance CODE, commit your work, maf story advance CODE, maf story submit CODE."
+            "then, in the worktree: maf story advance CODE, commit your work, maf story advance CODE, "
+            "maf story submit CODE."
         )
     code = story["story_code"]
     lines = [f"Work only in {worktree or 'your worktree'}, on the branch feature/{code}. Never touch another branch."]

@@ -5,11 +5,10 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.domain.errors import MafError
 from orchestrator.gates.project import Project
 
 
@@ -31,7 +30,7 @@ class Workers:
         self._local = threading.local()
         self._projects: list[Project] = []
         self.finished: queue.SimpleQueue[Done | None] = queue.SimpleQueue()
-        self.running: dict[tuple[str, str], float] = {}
+        self.running: dict[tuple[str, str], Future[None]] = {}
 
     def _project(self) -> Project:
         if not hasattr(self._local, "project"):
@@ -43,7 +42,6 @@ class Workers:
     def start(self, kind: str, name: str, job: Callable[[Project], Any]) -> None:
         """Run ``job(project)`` in a thread under the key ``(kind, name)``."""
         key = (kind, name)
-        self.running[key] = 0.0
 
         def work() -> None:
             result: Any = None
@@ -54,7 +52,7 @@ class Workers:
                 error = raised
             self.finished.put(Done(key, result, error))
 
-        self._pool.submit(work)
+        self.running[key] = self._pool.submit(work)
 
     def busy(self, kind: str, name: str | None = None) -> bool:
         """Whether a job of that kind (and name) is under way."""
@@ -81,13 +79,14 @@ class Workers:
         """Wake the loop: something else has happened."""
         self.finished.put(None)
 
-    def close(self) -> None:
-        """Wait for the jobs and let go of their connections."""
+    def close(self, interrupt: Callable[[], None]) -> None:
+        """Wait for the jobs and let go of what they used; ``interrupt`` is called until none is left, to hurry them."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        left = set(self.running.values())
+        while left := wait(left, timeout=0.0).not_done:
+            interrupt()
+            wait(left, timeout=0.2)
         self._pool.shutdown(wait=True)
         for project in self._projects:
             project.ctx.store.close()
-
-
-def is_expected(error: BaseException | None) -> bool:
-    """Whether a job's error is one of the workflow's own."""
-    return isinstance(error, MafError)
+            project.repo.close()

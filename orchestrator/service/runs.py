@@ -55,7 +55,7 @@ def attempts(ctx: Context, code: str) -> int:
 
 
 def board(ctx: Context) -> dict[str, list[Row]]:
-    """What the runner decides on: unended stories of open waves, their dependencies, stops in force, open waves."""
+    """What the runner decides on: unended stories of open waves, dependencies, open waves, stops in force, sessions."""
     with ctx.store.read() as reader:
         return {
             "stories": reader.all("runner.stories"),
@@ -63,6 +63,7 @@ def board(ctx: Context) -> dict[str, list[Row]]:
             "waves": reader.all("runner.open_waves"),
             "startable": reader.all("wave.startable"),
             "stops": reader.all("stop.in_force"),
+            "sessions": reader.all("runner.sessions"),
         }
 
 

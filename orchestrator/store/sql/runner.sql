@@ -22,3 +22,7 @@ SELECT COUNT(*) AS conflicts FROM gate_transitions
    AND created_at > COALESCE((SELECT MAX(g.created_at) FROM gate_transitions g
                                WHERE g.story_id = :story_id AND g.transition_type = 'reset' AND g.notes = 'reopened'),
                              '2000-01-01T00:00:00.000000Z');
+
+-- Those that a runner keeps, by their lives: one that is not here has ended.
+-- name: runner.sessions
+SELECT agent_id, epoch FROM agent_sessions WHERE status <> 'terminated' AND launched_by = 'runner';
