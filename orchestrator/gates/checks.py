@@ -33,7 +33,7 @@ def run_checks(project: Project, worktree: Path, commit: str, log: str) -> Check
     """Run ``[checks] commands`` one after another in ``worktree``, which holds ``commit``; stops at the first failure.
 
     Evidence: commit, command (all of them, ``&&`` between), exit_code, duration (s), counts, coverage, runs (each
-    command's own). GateFailed: no checks are configured and no reason is given why.
+    command's own). GateFailed: no checks are configured and no reason is given why, or one was cut off.
     """
     from orchestrator.process import Limits, child_environment, run
 
@@ -47,6 +47,8 @@ def run_checks(project: Project, worktree: Path, commit: str, log: str) -> Check
         decision = {"by": project.ctx.agent, "no_checks": checks.none}
         return Checked(True, {"commit": commit, "decision": decision}, f"no checks: {checks.none}", "")
     runs: list[dict[str, Any]] = []
+    counts: dict[str, int] = {}
+    coverage: int | None = None
     tail = ""
     ok = True
     error = None
@@ -57,6 +59,15 @@ def run_checks(project: Project, worktree: Path, commit: str, log: str) -> Check
             limits=Limits(checks.timeout, checks.output_limit), log_path=path,
         )  # fmt: skip
         tail, ok, error = finished.tail, finished.ok, finished.error
+        if finished.reason in ("stopped", "lost"):
+            # Neither passed nor failed: nobody may reject work for it.
+            raise GateFailed(
+                f"the check `{' '.join(argv)}` was cut off: {error or finished.reason}", hint="Run it again."
+            )
+        for number_of, what in _COUNT.findall(tail):
+            counts[what] = counts.get(what, 0) + int(number_of)
+        if found := _COVERAGE.search(tail):
+            coverage = int(found[1])
         runs.append(
             {
                 "command": list(argv), "exit_code": finished.exit_code, "reason": finished.reason,
@@ -73,10 +84,10 @@ def run_checks(project: Project, worktree: Path, commit: str, log: str) -> Check
         "duration": round(sum(run["duration"] for run in runs), 3),
         "runs": runs,
     }
-    if counts := {what: int(number) for number, what in _COUNT.findall(tail)}:
+    if counts:
         evidence["counts"] = counts
-    if coverage := _COVERAGE.search(tail):
-        evidence["coverage"] = int(coverage[1])
+    if coverage is not None:
+        evidence["coverage"] = coverage
     if ok:
         summary = f"checks passed in {evidence['duration']:.1f} s"
     elif last["reason"] == "exited":

@@ -115,6 +115,11 @@ def submit(project: Project, code: str) -> Row:
     story = reviews.may(ctx, "submit", code)
     path, branch = project.worktree(code), story["branch_name"]
     tip = repo.head(path)
+    if repo.tip(branch) != tip:
+        raise GateFailed(
+            f"{path} stands at {tip[:12]}, its branch {branch} at {repo.tip(branch)[:12]}",
+            hint=f"Bring the work onto {branch}: git -C {path} checkout {branch}",
+        )
     if not repo.is_clean(path):
         raise GateFailed(
             f"{path} has changes that are not committed", hint="Commit them (or remove them), then submit again."

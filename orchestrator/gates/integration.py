@@ -9,12 +9,12 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from orchestrator.domain import lifecycle as lc
-from orchestrator.domain.errors import GateFailed, GuardFailed, LostRace
+from orchestrator.domain.errors import GateFailed, GuardFailed, LostRace, MafError
 from orchestrator.gates.checks import excerpt, fresh_worktree, run_checks
 from orchestrator.gates.dev import branch_of
 from orchestrator.gates.project import Project
-from orchestrator.git import Conflict
-from orchestrator.service import reviews, stories
+from orchestrator.git import CheckoutUpdate, Conflict
+from orchestrator.service import reviews, sessions, stories
 from orchestrator.store import Row
 
 _TRIES = 20
@@ -37,12 +37,18 @@ def _send_back(project: Project, code: str, reason: str, evidence: dict[str, Any
     """Refuse in the tool's name; the branch of a dev who still holds the story is brought onto the tip at once."""
     maf = project.acting(lc.TOOL)
     story = reviews.refuse(maf.ctx, code, reason=reason, evidence=evidence)
-    path = project.worktree(code)
-    if story["status"] == lc.StoryStatus.IN_PROGRESS and path.exists():
-        project.repo.refresh_branch(path, project.repo.tip(project.settings.target), name=code)
+    if story["status"] == lc.StoryStatus.IN_PROGRESS and _by_hand(maf, story["assigned_agent"]):
+        # Nobody prepares the next attempt of a dev that works by hand. The runner does, and its agent may be at work
+        # in that worktree already.
+        with suppress(MafError):
+            project.repo.refresh_branch(project.worktree(code), project.repo.tip(project.settings.target), name=code)
     return GateFailed(
         f"{code} goes back to its dev: {reason}", hint=f"See it: maf story show {code}", evidence=evidence
     )
+
+
+def _by_hand(project: Project, agent: str) -> bool:
+    return bool(sessions.show(project.ctx, agent)["launched_by"] == "hand")
 
 
 def integrate(project: Project, code: str) -> Row:
@@ -126,12 +132,13 @@ def _merge_integrated(project: Project, story: Row) -> Row:
     submitted = story["submitted_commit"]
     began = project.ctx.store.now()
     integrated = next(g for g in reversed(story["gates"]) if g["to_gate"] == 7)["metadata"]
-    if repo.find_tip(story["branch_name"]) != submitted:
-        reason = f"{story['branch_name']} has moved from the submitted {submitted}"
-        raise _send_back(project, code, reason, {"decision": {"by": lc.TOOL}})
     old = integrated["target_tip"]
-    commit = repo.find_merge(target, submitted, since=old)
+    # What gate 6 found on the target already may lie anywhere on it; else only what came since can be the merge.
+    commit = repo.find_merge(target, submitted, since=None if repo.is_ancestor(submitted, old) else old)
     if commit is None:
+        if repo.find_tip(story["branch_name"]) != submitted:
+            reason = f"{story['branch_name']} has moved from the submitted {submitted}"
+            raise _send_back(project, code, reason, {"decision": {"by": lc.TOOL}})
         if repo.tip(target) != old:
             raise _TargetMoved(f"{target} moved from {old[:12]} to {repo.tip(target)[:12]}")
         message = merge_message(story, project.ctx.agent, target)
@@ -140,14 +147,14 @@ def _merge_integrated(project: Project, story: Row) -> Row:
             repo.update_branch(target, commit, old, f"merge {code}")
         except LostRace as lost:
             raise _TargetMoved(str(lost)) from None
-    checkout = repo.update_checkout(target, old, commit)
     evidence = {
         "command": f"git update-ref refs/heads/{target} {commit} {old}", "exit_code": 0, "target": target,
         "target_tip": old, "submitted": submitted, "tree": integrated["tree"], "began": began,
     }  # fmt: skip
     merged = reviews.merge(project.ctx, code, merge_commit=commit, evidence=evidence)
-    # Merged for good: its worktree may go, unless something in it is not on the target.
-    with suppress(GuardFailed):
+    # From here on nothing may fail: it is merged, and that is recorded.
+    checkout = _follow(project, old, commit)
+    with suppress(MafError):  # such as: something in it is not on the target
         repo.remove_worktree(project.worktree(code), target=target)
     return {
         **merged, "commit": commit, "target": target,
@@ -155,6 +162,14 @@ def _merge_integrated(project: Project, story: Row) -> Row:
             "kind": checkout.kind, "path": str(checkout.path), "reason": checkout.reason, "hint": checkout.hint,
         },
     }  # fmt: skip
+
+
+def _follow(project: Project, old: str, commit: str) -> CheckoutUpdate:
+    """Bring the user's checkout along; killed before that, the next `maf run` does."""
+    try:
+        return project.repo.update_checkout(project.settings.target, old, commit)
+    except MafError as error:
+        return CheckoutUpdate("left", project.repo.root, error.message, error.hint)
 
 
 def merge_message(story: Row, cto: str, target: str) -> str:

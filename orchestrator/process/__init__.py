@@ -39,6 +39,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orchestrator.process.connection import Child as Child
+    from orchestrator.process.connection import helper as helper
     from orchestrator.process.connection import shutdown as shutdown
     from orchestrator.process.environment import child_environment as child_environment
     from orchestrator.process.environment import library_path as library_path
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Child": "connection",
     "run": "launch",
+    "helper": "connection",
     "shutdown": "connection",
     "spawn": "launch",
     "child_environment": "environment",

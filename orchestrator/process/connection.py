@@ -206,6 +206,15 @@ def connect() -> Connection:
         return _current
 
 
+def helper() -> tuple[int, str]:
+    """The supervisor's pid and start time, to record: with :func:`end_tree` of a later maf, all it started ends."""
+    pid = connect().helper.pid
+    found = table.find(pid)
+    if found is None:
+        raise MafError("cannot start commands: the process supervisor ended at once", hint="look for what kills it")
+    return pid, found.start
+
+
 def shutdown() -> None:
     """End every run of this process and its supervisor, and wait for that; a later launch starts anew."""
     global _current

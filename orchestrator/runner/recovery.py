@@ -11,8 +11,8 @@ from orchestrator.domain import lifecycle as lc
 from orchestrator.domain.errors import MafError, Refused
 from orchestrator.gates import dev
 from orchestrator.gates.project import Project
-from orchestrator.process import end_tree
-from orchestrator.service import runs, sessions
+from orchestrator.process import end_tree, helper
+from orchestrator.service import runs, sessions, stories
 from orchestrator.store import Row
 
 
@@ -28,15 +28,25 @@ def lock(project: Project) -> int:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        pid = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+        pid = os.pread(descriptor, 32, 0).decode("ascii", "replace").partition("\n")[0]
         os.close(descriptor)
         raise Refused(
             f"maf run works on this repository already{f' (process {pid})' if pid else ''}",
             hint="Watch it with `maf status`, or end it first.",
         ) from None
+    _end_helpers(os.pread(descriptor, 200, 0).decode("ascii", "replace"))
+    supervisor, started = helper()
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n{supervisor} {started}\n".encode(), 0)
     return descriptor
+
+
+def _end_helpers(left: str) -> None:
+    """Be sure that nothing of a killed maf runs any more: also its checks, which no record names, end with these."""
+    _, _, second = left.partition("\n")
+    pid, _, started = second.strip().partition(" ")
+    if pid.isdigit() and started:
+        end_tree(int(pid), started, 2.0)
 
 
 def recover(project: Project) -> list[str]:
@@ -59,10 +69,19 @@ def recover(project: Project) -> list[str]:
     for session in sessions.listing(maf.ctx):
         if session["launched_by"] == "runner" and session["vm_identifier"] == vm:
             end(maf, session, "maf run was cut off")
+    _clear_merged(project)
     checkout = project.repo.reconcile_checkout(project.settings.target)
     if checkout.kind == "left" and checkout.reason:
         said.append(f"{checkout.path} is left as it is: {checkout.reason}. {checkout.hint or ''}".strip())
     return said
+
+
+def _clear_merged(project: Project) -> None:
+    """Remove the worktrees of merged stories that a killed maf did not come to; those that hold anything stay."""
+    for path in sorted((project.home / "worktrees").glob("*")):
+        with suppress(MafError):
+            if stories.show(project.ctx, path.name)["status"] == lc.StoryStatus.COMPLETED:
+                project.repo.remove_worktree(path, target=project.settings.target)
 
 
 def end(maf: Project, session: Row, why: str) -> None:

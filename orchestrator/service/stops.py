@@ -60,16 +60,15 @@ def _covered(act: Act, scope: str, value: str | None) -> tuple[list[Row], list[s
         if tx.one("session.look", agent_id=names.agent_id(value or "")) is None:
             raise NotFound(f"no agent is registered as {value!r}", hint="See `maf agent list`.")
         return [s for s in live if s["agent_id"] == value], [value]
+    held = [a for a in tx.all("assignment.all_open") if a["story_status"] in lc.HELD_STORIES]
     if scope == "domain":
         names.domain(value or "")
-        return [s for s in live if s["domain"] == value], [f"all:{lc.Role.DEV}/{value}"]
+        holders = {a["agent_id"] for a in held if a["domain"] == value}  # a dev without a domain works in any
+        return [s for s in live if s["domain"] == value or s["agent_id"] in holders], [f"all:{lc.Role.DEV}/{value}"]
     from orchestrator.service.waves import find_wave
 
     wave = find_wave(tx, value or "")
-    holders = {
-        a["agent_id"] for a in tx.all("assignment.all_open")
-        if a["wave_code"] == wave["wave_code"] and a["story_status"] in lc.HELD_STORIES
-    }  # fmt: skip
+    holders = {a["agent_id"] for a in held if a["wave_code"] == wave["wave_code"]}
     return [s for s in live if s["agent_id"] in holders], sorted(holders)
 
 
