@@ -19,6 +19,7 @@ from orchestrator.gates import integration, qa
 from orchestrator.gates.project import Project
 from orchestrator.runner.desk import DEV, MERGE, QA, ROLE, ROLE_JOBS, Desk
 from orchestrator.runner.dev_job import attempt
+from orchestrator.runner.events import one_line
 from orchestrator.runner.role_job import RoleTask, work_role
 from orchestrator.runner.slots import Slot
 from orchestrator.service import reviews, runs, stories, waves
@@ -116,7 +117,7 @@ class Decisions:
 
     def _free(self, story: Row, stops: list[Row]) -> Slot | None:
         try:
-            return self._desk.slots.free_for(self._desk.project, story["domain"], stops)
+            return self._desk.slots.free_for(self._desk.project, story["story_code"], story["domain"], stops)
         except Refused as refused:
             self._desk.warn(f"nobody {story['domain']}", f"{story['story_code']} waits: {refused.message}")
             return None
@@ -157,7 +158,7 @@ class Decisions:
         why = f"no attempt is left of {allowed}; the last one: {runs.last_words(desk.project.ctx, code)}"
         with suppress(Refused, NotFound):
             stories.fail(desk.maf.ctx, code, reason=why[:4000])
-            desk.say("failed", f"{code} failed: {why.splitlines()[0]}", story=code, reason=why)
+            desk.say("failed", f"{code} failed: {one_line(why)}", story=code, reason=why)
         return True
 
     # -- QA --------------------------------------------------------------------------------------------------------

@@ -24,3 +24,9 @@ class Event:
 
 
 Report = Callable[[Event], None]
+
+
+def one_line(why: str) -> str:
+    """A reason on one line: what happened, and of an agent's output only how it ended."""
+    first, *rest = why.splitlines() or [""]
+    return f"{first} {rest[-1].strip()}" if rest and first.endswith(":") else first

@@ -23,7 +23,7 @@ from orchestrator.runner import recovery
 from orchestrator.runner.decisions import Decisions
 from orchestrator.runner.desk import DEV, MERGE, QA, ROLE, Desk
 from orchestrator.runner.dev_job import Attempt, still_holds
-from orchestrator.runner.events import Report
+from orchestrator.runner.events import Report, one_line
 from orchestrator.runner.slots import Slot
 from orchestrator.runner.workers import Done
 from orchestrator.service import runs, stories, waves
@@ -233,7 +233,8 @@ class Runner:
         if not gone and still_holds(desk.project, code, slot.agent, slot.token):
             with suppress(Refused):
                 stories.release(desk.maf.ctx, code, reason=f"{slot.agent}: {why}"[:4000])
-        desk.say("attempt", f"{slot.agent} on {code}: {why.splitlines()[0]}", story=code, agent=slot.agent, **facts)
+        desk.slots.failed_last[code] = slot.agent
+        desk.say("attempt", f"{slot.agent} on {code}: {one_line(why)}", story=code, agent=slot.agent, **facts)
         if not gone or isinstance(result, Attempt):
             desk.pauses.put_off(DEV, code)
         if not isinstance(result, Attempt) and not gone and not isinstance(error, StoreUnavailable):

@@ -46,6 +46,8 @@ class Slots:
     slots: list[Slot] = field(default_factory=list)
     unlaunched: Counter[str] = field(default_factory=Counter)
     """By story: attempts in which not even a process could be launched, of which the store knows nothing."""
+    failed_last: dict[str, str] = field(default_factory=dict)
+    """By story: the agent whose attempt came to nothing last."""
 
     def running(self) -> int:
         """How many work now."""
@@ -55,16 +57,24 @@ class Slots:
         """The slot of that agent id."""
         return next((slot for slot in self.slots if slot.agent == agent), None)
 
-    def free_for(self, project: Project, domain: str, stopped: list[Row]) -> Slot | None:
+    def free_for(self, project: Project, story: str, domain: str, stopped: list[Row]) -> Slot | None:
         """A free dev for a story of ``domain``: one that idles, else a new one within the limits. None: none.
+
+        The one that failed at the story last gets it again only where nobody else is free.
 
         Refused: the ids that it could have are all in use elsewhere.
         """
         if self.running() >= self.limit:
             return None
-        for slot in self.slots:
-            free = slot.busy is None and slot.promised is None
-            if free and slot.kind.domain in (None, domain) and not _stopped(slot.agent, stopped):
+        idle = [
+            slot
+            for slot in self.slots
+            if slot.busy is None and slot.promised is None
+            and slot.kind.domain in (None, domain) and not _stopped(slot.agent, stopped)
+        ]  # fmt: skip
+        idle.sort(key=lambda slot: slot.kind.domain is None)  # who takes any story is kept for those nobody else takes
+        for slot in idle:
+            if slot.agent != self.failed_last.get(story):
                 return slot
         for kind in sorted(self.kinds, key=lambda k: k.domain is None):
             mine = [slot for slot in self.slots if slot.kind is kind]
@@ -73,7 +83,7 @@ class Slots:
                 made = self._new(project, kind, stopped)
                 if made is not None:
                     return made
-        return None
+        return idle[0] if idle else None
 
     def _new(self, project: Project, kind: DevAgent, stopped: list[Row]) -> Slot | None:
         """Register the first of ``KIND-1``, ``KIND-2``, … that nobody uses. None: those are all stopped."""
