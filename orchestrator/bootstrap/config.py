@@ -42,6 +42,8 @@ def load(location: Location) -> Configuration:
     url, origin = location.store() if location.root or "store" in merged else (read.store.url, "default")
     values = dict(_flat(read.model_dump(mode="json"), ""))
     values["store.url"] = url
+    for role in ("pm", "qa", "cto"):
+        values[f"roles.{role}.id"] = values[f"roles.{role}.id"] or role
     origins["store.url"] = origin
     return Configuration(_settings(read, url), values, {key: _origin(key, origins) for key in values})
 

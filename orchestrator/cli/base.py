@@ -112,7 +112,7 @@ def shared_options() -> list[click.Option]:
         option("--agent", keep="agent", metavar="ID", help="Who acts.  [MAF_AGENT]"),
         option("--json", "as_json", keep="as_json", is_flag=True, help="One JSON document on stdout, errors too."),
         option("--key", keep="key", metavar="TEXT", help="Idempotency key: a repeat does nothing more."),
-        option("--token", keep="token", type=click.IntRange(1, 2**31), metavar="N",
+        option("--token", keep="token", type=click.IntRange(min=1), metavar="N",
                help="The assignment's fencing token.  [MAF_TOKEN]"),
         option("-q", "--quiet", keep="quiet", is_flag=True, help="Only what was asked for."),
         option("-v", "--verbose", keep="verbose", count=True, help="Say more."),
@@ -168,6 +168,10 @@ class Command(_Shared):
 
 class Group(_Shared, click.Group):
     """A group of commands; shows its help when called alone."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """In the order of the day, not of the alphabet."""
+        return list(self.commands)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -34,7 +34,7 @@ class Finding:
     "maf doctor --fix",
     short_help="Look for what is wrong, and say what to do.",
 )
-@click.option("--fix", is_flag=True, help="Remove worktrees of merged stories, and forget those whose folder is gone.")
+@click.option("--fix", is_flag=True, help="Remove the worktrees of merged stories that hold nothing else.")
 def cli(cli: Cli, fix: bool) -> int:
     """Look for what is wrong: git, settings, store, and every invariant of the workflow.
 

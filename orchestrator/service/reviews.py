@@ -66,6 +66,11 @@ def may(act: Act, action: str, code: str) -> Row:
     """
     story = find_story(act.tx, code)
     row = lc.STORY_ACTIONS[action]
+    if act.agent == lc.USER:
+        raise WrongRole(
+            f"{action} needs an agent: a live session of role {' or '.join(row.by)}",
+            hint="Say who acts: --agent ID, or set MAF_AGENT.",
+        )
     if act.role not in row.by:
         raise WrongRole(
             f"{act.agent!r} is a {act.role}; {action} is for {' or '.join(row.by)}",

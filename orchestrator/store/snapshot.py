@@ -91,9 +91,10 @@ def _copy_tables(store: Store, path: Path) -> None:
         target.execute(schema_text("sqlite"))
         target.execute("PRAGMA foreign_keys = OFF")
         target.execute("BEGIN")
+        here = {name for (name,) in target.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        tables = sorted(store.engine.tables() & here)
         with store.read():
-            here = {name for (name,) in target.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            for table in sorted(store.engine.tables() & here):
+            for table in tables:
                 if table == "schema_version":
                     target.execute("DELETE FROM schema_version")
                 _copy_table(target, _stream(store, table), table)
