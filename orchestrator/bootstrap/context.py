@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -153,6 +153,15 @@ class Desk:
         if self._project is None:
             self._project = Project(Repository.open(self.location.root or self.start), self.settings, ctx)
         return self._project
+
+    def opener(self) -> Callable[[], Project]:
+        """A function that gives the project anew: each time with a connection of its own, for a thread of its own."""
+        from dataclasses import replace
+
+        project = self.project()
+        plain = replace(project.ctx, agent=lc.USER, epoch=None, token=None, key=None)
+        url = self.location.store()[0]
+        return lambda: replace(project, ctx=replace(plain, store=open_store(url)))
 
     def close(self) -> None:
         """Let go of the store and of git."""

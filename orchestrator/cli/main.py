@@ -24,11 +24,11 @@ INTERNAL, INTERRUPTED, BROKEN_PIPE = 70, 130, 141
 
 SECTIONS: dict[str, dict[str, str]] = {
     "Begin": {
-        "init": "init", "demo": "run_commands:demo", "doctor": "doctor", "config": "config",
+        "init": "init", "demo": "demo", "doctor": "doctor", "config": "config",
         "completion": "config:completion",
     },
     "Plan": {"plan": "plan", "wave": "wave", "story": "story"},
-    "Work": {"run": "run_commands:run", "kickstart": "kickstart", "agent": "agent", "signal": "signal"},
+    "Work": {"run": "run", "kickstart": "kickstart", "agent": "agent", "signal": "signal"},
     "Judge and merge": {"qa": "review:qa", "review": "review:review", "merge": "review:merge"},
     "Look": {"status": "look:status", "history": "look:history"},
     "Stop": {"stop": "stop:stop", "resume": "stop:resume"},
