@@ -16,8 +16,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from orchestrator.domain import lifecycle as lc
 from orchestrator.domain import names
 from orchestrator.domain.errors import InvalidInput, NotFound, Refused, SessionEnded, WrongRole
-from orchestrator.domain.moments import after
-from orchestrator.store import EXCLUSIVE, Row, Store, Tx
+from orchestrator.store import EXCLUSIVE, SHARED, Row, Store, Tx
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -88,6 +87,10 @@ class UseCase:
 CATALOGUE: dict[str, UseCase] = {}
 
 
+class _SomethingIsDue(Exception):
+    """A shared transaction has found what only an exclusive one may settle; never seen outside."""
+
+
 def live_session(tx: Tx, agent: str, epoch: int | None) -> Row:
     """The session of ``agent``, checked to be live and of that epoch."""
     session = tx.one("session.get", agent_id=names.agent_id(agent))
@@ -107,11 +110,10 @@ def live_session(tx: Tx, agent: str, epoch: int | None) -> Row:
     return session
 
 
-def renew(tx: Tx, session: Row) -> None:
-    """Move the lease of a session that acts; the first time it is seen it also becomes active."""
-    until = after(tx.now, session["ttl_seconds"])
-    tx.mark("session.renew", agent_id=session["agent_id"], epoch=session["epoch"], now=tx.now, lease_until=until)
-    session["lease_until"] = max(until, session["lease_until"])
+def renewed(tx: Tx, agent: str, epoch: int | None) -> Row:
+    """The live session of ``agent``, its lease moved: one statement, as every command of every agent begins with it."""
+    rows = tx.mark("session.renew", agent_id=names.agent_id(agent), epoch=epoch, now=tx.now)
+    return rows[0] if rows else live_session(tx, agent, epoch)  # which says what is wrong with it
 
 
 def save_session(tx: Tx, session: Row, **changes: Any) -> None:
@@ -133,17 +135,26 @@ def use_case(
     def decorate(function: Callable[Concatenate[Act, P], R]) -> Callable[Concatenate[Context, P], R]:
         @wraps(function)
         def call(ctx: Context, /, *args: P.args, **kwargs: P.kwargs) -> R:
-            def work(tx: Tx) -> R:
-                if scope == EXCLUSIVE:
-                    from orchestrator.service.sweep import sweep
+            def work(tx: Tx, *, alone: bool) -> R:
+                from orchestrator.service.sweep import sweep
 
+                if alone:
                     sweep(tx)
+                elif tx.one("sweep.due", now=tx.now):
+                    raise _SomethingIsDue
                 act = _begin(tx, ctx, name, by)
                 if ctx.key is None:
                     return function(act, *args, **kwargs)
                 return _once(act, name, (args, kwargs), lambda: function(act, *args, **kwargs))
 
-            return ctx.store.write(work, scope=scope, repeatable=ctx.key is not None)
+            repeatable = ctx.key is not None
+            if scope == SHARED:
+                try:
+                    return ctx.store.write(lambda tx: work(tx, alone=False), scope=SHARED, repeatable=repeatable)
+                except _SomethingIsDue:
+                    # A lease or a signal has run out: that is settled first, and only an exclusive writer may.
+                    pass
+            return ctx.store.write(lambda tx: work(tx, alone=True), scope=EXCLUSIVE, repeatable=repeatable)
 
         summary = (function.__doc__ or "").strip().splitlines()[0]
         CATALOGUE[name] = UseCase(name, by, call, summary)
@@ -161,14 +172,13 @@ def _begin(tx: Tx, ctx: Context, name: str, by: tuple[str, ...]) -> Act:
                 hint="Say who acts: --agent ID, or set MAF_AGENT.",
             )
         return Act(tx, ctx, ctx.agent, None)
-    session = live_session(tx, ctx.agent, ctx.epoch)
+    session = renewed(tx, ctx.agent, ctx.epoch)
     if by and session["agent_type"] not in by:
         roles = " or ".join(by)
         raise WrongRole(
             f"{ctx.agent!r} is a {session['agent_type']}; {name} is for {roles}",
             hint=f"Use an agent of role {roles}: --agent ID.",
         )
-    renew(tx, session)
     if session["status"] == lc.SessionStatus.STARTING:
         tx.activity(ctx.agent, "agent.seen")
         save_session(tx, session, status=lc.SESSION_ACTIONS["seen"].to)

@@ -10,8 +10,11 @@ from orchestrator.domain.errors import NotFound
 from orchestrator.store import Row, Tx
 
 
-def addressees(tx: Tx, to_agent: str | None, sender: str) -> tuple[str, list[str]]:
-    """Who gets a delivery: (kind, addressees). A role is one addressee, which exactly one agent of it takes."""
+def addressees(tx: Tx, to_agent: str | None, sender: str, *, known: bool = False) -> tuple[str, list[str]]:
+    """Who gets a delivery: (kind, addressees). A role is one addressee, which exactly one agent of it takes.
+
+    ``known``: the caller has the agent's session at hand, so it is not looked for.
+    """
     if to_agent is None:
         return "broadcast", [s["agent_id"] for s in tx.all("session.live", now=tx.now) if s["agent_id"] != sender]
     if to_agent.startswith("all:"):
@@ -29,7 +32,7 @@ def addressees(tx: Tx, to_agent: str | None, sender: str) -> tuple[str, list[str
         if domain:
             names.domain(domain)
         return "role", [to_agent]
-    if tx.one("session.look", agent_id=names.agent_id(to_agent)) is None:
+    if not known and tx.one("session.look", agent_id=names.agent_id(to_agent)) is None:
         raise NotFound(
             f"no agent has the id {to_agent!r}", hint="See `maf agent list`, or address a role: --to role:pm"
         )
@@ -63,9 +66,10 @@ def emit(
     priority: int = 1,
     expires_at: str | None = None,
     cause: Row | None = None,
+    known: bool = False,
 ) -> Row:
     """Store a signal and its deliveries; the caller has opened the activity and checked the payload."""
-    how, whom = addressees(tx, to_agent, sender)
+    how, whom = addressees(tx, to_agent, sender, known=known)
     signal = tx.write(
         "signal.insert",
         id=ids.new_id(),
@@ -97,7 +101,10 @@ def settle(tx: Tx, story_id: str, action: str, agent: str) -> None:
     for signal in tx.all("signal.open_of_story", story_id=story_id):
         rule = lc.SIGNALS[lc.SignalType(signal["signal_type"])]
         if action in rule.answered_by:
-            tx.write("delivery.answer", signal_id=signal["id"], agent_id=agent, now=tx.now)
+            answered = tx.write("delivery.answer", signal_id=signal["id"], agent_id=agent, now=tx.now)
+            if len(answered) == 1 and not _is_broadcast(signal):
+                _save_state(tx, signal, lc.SignalStatus.PROCESSED, answered[0])  # its only delivery
+                continue
         elif action in rule.overtaken_by:
             tx.write("delivery.expire", signal_id=signal["id"], now=tx.now)
         else:
@@ -105,18 +112,27 @@ def settle(tx: Tx, story_id: str, action: str, agent: str) -> None:
         show_state(tx, signal["id"])
 
 
+def _is_broadcast(signal: Row) -> bool:
+    return signal["to_agent"] is None or signal["to_agent"].startswith("all:")
+
+
 def show_state(tx: Tx, signal_id: str) -> None:
     """Bring a signal's own row in line with its least advanced delivery."""
     state = tx.must("signal.state", id=signal_id)
     status = next(s for s, rank in lc.STATUS_RANK.items() if rank == state["rank"])
-    pending = status is lc.SignalStatus.PENDING
+    _save_state(
+        tx, state, status, {"acknowledged_at": state["last_acknowledged"], "processed_at": state["last_processed"]}
+    )
+
+
+def _save_state(tx: Tx, signal: Row, status: lc.SignalStatus, times: Row) -> None:
     after = {
         "status": str(status),
-        "acknowledged_at": None if pending else state["last_acknowledged"],
-        "processed_at": state["last_processed"] if status is lc.SignalStatus.PROCESSED else None,
+        "acknowledged_at": None if status is lc.SignalStatus.PENDING else times["acknowledged_at"],
+        "processed_at": times["processed_at"] if status is lc.SignalStatus.PROCESSED else None,
     }
-    if any(after[c] != state[c] for c in after):
-        tx.write("signal.save", before=state, id=signal_id, **after)
+    if any(after[c] != signal[c] for c in after):
+        tx.write("signal.save", before=signal, id=signal["id"], **after)
 
 
 def give_back(tx: Tx, agent: str) -> None:

@@ -8,7 +8,7 @@ from orchestrator.domain import ids, names
 from orchestrator.domain import lifecycle as lc
 from orchestrator.domain.errors import InvalidInput, NotFound, Refused
 from orchestrator.domain.moments import after
-from orchestrator.service.context import Act, Context, live_session, renew, use_case
+from orchestrator.service.context import Act, Context, renewed, use_case
 from orchestrator.service.sweep import end_session
 from orchestrator.store import SHARED, Row, Tx
 
@@ -82,8 +82,7 @@ def heartbeat(ctx: Context) -> dict[str, Any]:
     """Renew the lease of the acting session; its status and until when it is live. SessionEnded: it has ended."""
 
     def work(tx: Tx) -> dict[str, Any]:
-        session = live_session(tx, ctx.agent, ctx.epoch)
-        renew(tx, session)
+        session = renewed(tx, ctx.agent, ctx.epoch)
         if session["status"] == lc.SessionStatus.STARTING:
             from orchestrator.service.context import save_session
 

@@ -119,10 +119,9 @@ def approve(act: Act, code: str, *, notes: str | None = None, policy: str | None
     return moved
 
 
-def _assign(tx: Tx, story: Row, dev: Row, by: str) -> Row:
-    """Open an assignment with the next fencing token, send ``story_assigned``. The story with its ``token``."""
+def _refuse_unfit(tx: Tx, story: Row, dev: Row) -> None:
+    """GuardFailed where the story waits for others, or the dev is of another domain or holds a story."""
     code, agent = story["story_code"], dev["agent_id"]
-    action = check("assign", story)
     if waiting := tx.all("story.open_dependencies", story_id=story["id"]):
         names_ = ", ".join(f"{w['story_code']} ({w['status']})" for w in waiting)
         raise GuardFailed(f"{code} waits for {names_}", hint="It becomes assignable when they are completed.")
@@ -137,6 +136,12 @@ def _assign(tx: Tx, story: Row, dev: Row, by: str) -> Row:
         raise GuardFailed(
             f"{agent} already holds {held['story_code']} ({held['status']})", hint="A dev holds one story at a time."
         )
+
+
+def _assign(tx: Tx, story: Row, dev: Row, by: str) -> Row:
+    """Open an assignment with the next fencing token, send ``story_assigned``. The story with its ``token``."""
+    code, agent = story["story_code"], dev["agent_id"]
+    action = check("assign", story)
     stops.refuse_stopped(tx, agent=agent, domain=story["domain"], wave=story["wave_code"])
     token = story["fencing_token"] + 1
     tx.write(
@@ -144,10 +149,10 @@ def _assign(tx: Tx, story: Row, dev: Row, by: str) -> Row:
         fencing_token=token, assigned_by=by, now=tx.now,
     )  # fmt: skip
     moved = move(tx, story, action, by, assigned_agent=agent, assigned_at=tx.now, fencing_token=token)
-    hold_session(tx, agent, moved, "hold")
+    hold_session(tx, agent, moved, "hold", session=dev)
     emit(
         tx, lc.SignalType.STORY_ASSIGNED, by, agent, {"story_id": story["id"], "story_code": code},
-        story_id=story["id"], wave_id=story["wave_id"],
+        story_id=story["id"], wave_id=story["wave_id"], known=True,
     )  # fmt: skip
     return {**moved, "token": token}
 
@@ -163,6 +168,7 @@ def assign(act: Act, code: str, to: str) -> Row:
     if dev["status"] == lc.SessionStatus.TERMINATED or dev["lease_until"] <= act.now:
         raise GuardFailed(f"the session of {to} has ended", hint=f"maf agent register {to} --role dev")
     act.tx.activity(act.agent, "story.assign", story["id"], to=to)
+    _refuse_unfit(act.tx, story, dev)
     return _assign(act.tx, story, dev, act.agent)
 
 
@@ -180,6 +186,7 @@ def next_story(act: Act) -> Row:
         raise NotFound(
             f"no story is ready{f' in {domain}' if domain else ''}", hint="See what they wait for: maf story list"
         )
+    # The query has seen to the domain and the dependencies; see _refuse_unfit.
     act.tx.activity(lc.TOOL, "story.assign", story["id"], to=act.agent, pulled=True)
     return _assign(act.tx, story, act.session, lc.TOOL)
 

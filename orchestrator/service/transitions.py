@@ -162,9 +162,9 @@ def free_session(tx: Tx, agent: str, story_id: str, action: str = "let go") -> N
         save_session(tx, session, status=lc.SESSION_ACTIONS[action].to, current_story_id=None, current_gate=None)
 
 
-def hold_session(tx: Tx, agent: str, story: Row, action: str) -> None:
-    """A dev's session holds this story, and has moved."""
-    session = tx.one("session.get", agent_id=agent)
+def hold_session(tx: Tx, agent: str, story: Row, action: str, *, session: Row | None = None) -> None:
+    """A dev's session (looked up unless given) holds this story, and has moved."""
+    session = session or tx.one("session.get", agent_id=agent)
     if session and session["status"] != lc.SessionStatus.TERMINATED:
         save_session(
             tx, session, status=lc.SESSION_ACTIONS[action].to, current_story_id=story["id"],

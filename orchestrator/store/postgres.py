@@ -21,7 +21,7 @@ from psycopg.types.datetime import TimestamptzLoader
 
 from orchestrator.domain import moments
 from orchestrator.domain.errors import InvalidInput, StoreUnavailable
-from orchestrator.store.dialect import POSTGRES, Query
+from orchestrator.store.dialect import POSTGRES, Query, query
 from orchestrator.store.unit import SHARED, Retry, Row
 
 _CLASS = 0x6D6166
@@ -55,7 +55,12 @@ def _without_secrets(url: str, message: str) -> str:
 
 
 class _Moment(TimestamptzLoader):
+    """``2026-11-22 11:47:40.885663+00``, as every session of ours shows it, is nearly a moment already."""
+
     def load(self, data: Any) -> Any:
+        text = bytes(data).decode()
+        if len(text) >= 22 and text[4] == "-" and text.endswith("+00"):
+            return f"{text[:10]}T{text[11:19]}.{text[20:-3]:0<6}Z"
         return moments.from_datetime(super().load(data).astimezone(UTC))
 
 
@@ -111,13 +116,11 @@ class PostgresEngine:
     def begin_read(self) -> None:
         self._begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
-    def begin_write(self, scope: str) -> tuple[str, str | None]:
+    def begin_write(self, scope: str) -> Row:
         lock = "pg_advisory_xact_lock_shared" if scope == SHARED else "pg_advisory_xact_lock"
-        rows = self._begin(
-            f"BEGIN; SELECT {lock}({_CLASS}, hashtext(current_schema())); "
-            "SELECT clock_timestamp() AS now, (SELECT created_at FROM agent_activity ORDER BY seq DESC LIMIT 1) AS last"
-        )
-        return rows[0]["now"], rows[0]["last"]
+        return self._begin(
+            f"BEGIN; SELECT {lock}({_CLASS}, hashtext(current_schema())); {query('unit.begin', POSTGRES).sql}"
+        )[0]
 
     def _begin(self, sql: str) -> list[Row]:
         for attempt in (1, 2):

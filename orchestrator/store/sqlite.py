@@ -96,17 +96,17 @@ class SqliteEngine:
             self.connection.execute("BEGIN")
         self._open = True
 
-    def begin_write(self, scope: str) -> tuple[str, str | None]:  # noqa: ARG002 - SQLite's writers are alone
+    def begin_write(self, scope: str) -> Row:  # noqa: ARG002 - SQLite's writers are alone
         self._queue()
         try:
             with _errors(self.path):
                 self.connection.execute("BEGIN IMMEDIATE")
             self._open = True
-            last = self.execute(query("activity.last", SQLITE), {})
+            found = self.execute(query("unit.begin", SQLITE), {})[0]
         except BaseException:
             self.rollback()
             raise
-        return moments.system_now(), last[0]["created_at"] if last else None
+        return {**found, "now": moments.system_now()}
 
     def _queue(self) -> None:
         if self._lock is None:

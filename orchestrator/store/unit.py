@@ -57,8 +57,8 @@ class Engine(Protocol):
     def begin_read(self) -> None:
         """Open a snapshot."""
 
-    def begin_write(self, scope: str) -> tuple[str, str | None]:
-        """Open a write transaction: (the store's clock, the moment of the last logged one)."""
+    def begin_write(self, scope: str) -> Row:
+        """Open a write transaction; returns the query ``unit.begin``, and ``now``, the store's clock."""
 
     def commit(self, *, wake: bool) -> None:
         """Make it durable; ``wake`` tells those who wait, once it can be read."""
@@ -109,11 +109,15 @@ class Reader:
 
 
 class Tx(Reader):
-    """A write transaction. ``now`` is its moment by the store's clock, later than that of any logged one before it."""
+    """A write transaction. ``now`` is its moment by the store's clock, later than that of any logged one before it.
 
-    def __init__(self, engine: Engine, now: str) -> None:
+    ``due``: when the next session or signal runs out, as it was at the beginning.
+    """
+
+    def __init__(self, engine: Engine, now: str, due: str | None = None) -> None:
         super().__init__(engine)
         self.now = now
+        self.due = due
         self.wrote = False
         self._log: list[tuple[str, str, str | None, dict[str, Any]]] = []
 
@@ -204,11 +208,12 @@ class Store:
         raise AssertionError
 
     def _once(self, work: Callable[[Tx], T], scope: str) -> T:
-        real, last = self.engine.begin_write(scope)
-        now = self.clock() if self.clock else real
+        found = self.engine.begin_write(scope)
+        now, last = self.clock() if self.clock else found["now"], found["last"]
         if last is not None and last >= now:
             now = moments.after(last, 1e-6)
-        tx = self._tx = Tx(self.engine, now)
+        due = min((m for m in (found["lease_due"], found["signal_due"]) if m is not None), default=None)
+        tx = self._tx = Tx(self.engine, now, due)
         try:
             result = work(tx)
             if tx.wrote or tx._log:  # noqa: SLF001 - one unit

@@ -4,9 +4,19 @@
 INSERT INTO agent_activity (id, agent_id, activity_type, story_id, details, created_at)
 VALUES (:id, :agent_id, :activity_type, :story_id, :details, :now);
 
--- The newest moment of the log: the next write is later, so that the clock never steps back.
--- name: activity.last
-SELECT created_at FROM agent_activity ORDER BY seq DESC LIMIT 1;
+-- What every write begins with: the newest moment of the log (the next is later, so that the clock never steps back),
+-- and when the next session or signal runs out.
+-- name: unit.begin
+SELECT (SELECT created_at FROM agent_activity ORDER BY seq DESC LIMIT 1) AS last,
+       (SELECT MIN(lease_until) FROM agent_sessions WHERE status <> 'terminated') AS lease_due,
+       (SELECT MIN(expires_at) FROM signals
+         WHERE expires_at IS NOT NULL AND status IN ('pending', 'acknowledged')) AS signal_due;
+
+-- name: unit.begin@postgres
+SELECT clock_timestamp() AS now, (SELECT created_at FROM agent_activity ORDER BY seq DESC LIMIT 1) AS last,
+       (SELECT MIN(lease_until) FROM agent_sessions WHERE status <> 'terminated') AS lease_due,
+       (SELECT MIN(expires_at) FROM signals
+         WHERE expires_at IS NOT NULL AND status IN ('pending', 'acknowledged')) AS signal_due;
 
 -- name: activity.page
 SELECT seq, agent_id, activity_type, story_id, details, created_at FROM agent_activity

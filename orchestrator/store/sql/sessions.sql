@@ -33,23 +33,32 @@ UPDATE agent_sessions
  WHERE agent_id = :agent_id AND epoch = :epoch
 RETURNING id, status, current_story_id, current_gate, ended_at, total_stories_completed, last_progress;
 
--- Left out of the log: it is every command of every agent.
+-- Left out of the log: it is every command of every agent. The session, if it is live (and of that epoch).
 -- name: session.renew
 UPDATE agent_sessions
-   SET last_heartbeat = CASE WHEN last_heartbeat > :now THEN last_heartbeat ELSE :now END,
-       lease_until = CASE WHEN lease_until > :lease_until THEN lease_until ELSE :lease_until END
- WHERE agent_id = :agent_id AND epoch = :epoch AND status <> 'terminated' AND lease_until > :now
-RETURNING agent_id;
+   SET last_heartbeat = MAX(last_heartbeat, :now),
+       lease_until = MAX(lease_until, strftime('%Y-%m-%dT%H:%M:%S', substr(:now, 1, 19), '+' || ttl_seconds || ' seconds')
+                                      || substr(:now, 20))
+ WHERE agent_id = :agent_id AND (:epoch IS NULL OR epoch = :epoch) AND status <> 'terminated' AND lease_until > :now
+RETURNING *;
 
 -- name: session.renew@postgres
 UPDATE agent_sessions
    SET last_heartbeat = GREATEST(last_heartbeat, CAST(:now AS TIMESTAMPTZ)),
-       lease_until = GREATEST(lease_until, CAST(:lease_until AS TIMESTAMPTZ))
- WHERE agent_id = :agent_id AND epoch = :epoch AND status <> 'terminated' AND lease_until > :now
-RETURNING agent_id;
+       lease_until = GREATEST(lease_until, CAST(:now AS TIMESTAMPTZ) + ttl_seconds * INTERVAL '1 second')
+ WHERE agent_id = :agent_id AND epoch = COALESCE(CAST(:epoch AS INTEGER), epoch) AND status <> 'terminated'
+   AND lease_until > :now
+RETURNING *;
 
 -- name: session.expired
 SELECT * FROM agent_sessions WHERE status <> 'terminated' AND lease_until <= :now ORDER BY lease_until {for_update};
+
+-- Whether a lease or a signal has run out: what a shared transaction leaves to an exclusive one.
+-- name: sweep.due
+SELECT 1 AS due FROM agent_sessions WHERE status <> 'terminated' AND lease_until <= :now
+UNION ALL
+SELECT 1 FROM signals WHERE expires_at IS NOT NULL AND status IN ('pending', 'acknowledged') AND expires_at <= :now
+LIMIT 1;
 
 -- name: session.live
 SELECT * FROM agent_sessions WHERE status <> 'terminated' AND lease_until > :now ORDER BY agent_id;

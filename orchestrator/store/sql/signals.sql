@@ -103,7 +103,7 @@ UPDATE signals SET status = :status, acknowledged_at = :acknowledged_at, process
 RETURNING id, status, acknowledged_at, processed_at;
 
 -- name: signal.open_of_story
-SELECT id, signal_type, from_agent, to_agent FROM signals
+SELECT id, signal_type, from_agent, to_agent, status, acknowledged_at, processed_at FROM signals
  WHERE story_id = :story_id AND status IN ('pending', 'acknowledged') ORDER BY created_at, id;
 
 -- name: signal.due
