@@ -1,5 +1,7 @@
 """A Postgres of the tests' own: found on the machine or in a wheel, started on first use, gone with the run.
 
+The benchmarks start theirs with it too, one that is *durable*: fsync on, on a disk, with room for a long history.
+
 The first test that needs it (in whichever xdist worker) starts a *guard* process, which makes a cluster in a temporary
 directory, runs the server as its child and then reads a FIFO that the pytest controller keeps open for writing. When
 the controller ends, even by kill -9, the FIFO ends too: the guard stops the server and removes everything.
@@ -30,6 +32,7 @@ import psycopg
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 20.0
 USER = "maf"
+GIVEN = "MAF_TEST_POSTGRES_URL"
 SETTINGS = {
     "fsync": "off",  # a test's data need not survive the machine
     "full_page_writes": "off",
@@ -37,6 +40,13 @@ SETTINGS = {
     "max_connections": "200",
     "shared_buffers": "64MB",
     "timezone": "UTC",
+}
+DURABLE = {
+    "fsync": "on",
+    "full_page_writes": "on",
+    "synchronous_commit": "on",
+    "shared_buffers": "256MB",
+    "max_wal_size": "4GB",  # a history that is loaded in bulk is not what is measured
 }
 
 
@@ -88,10 +98,12 @@ def wheel_programs() -> Path | None:
 # --- the guard: a process of its own ---------------------------------------------------------------------------
 
 
-def guard(lifeline: Path, programs: Path) -> int:
+def guard(lifeline: Path, programs: Path, *, durable: bool = False) -> int:
     """Make a cluster, run the server, tell where it is in one JSON line on stdout, end it when the lifeline ends."""
     # A socket's path may have some 100 bytes only, and a user's own temporary directory can be longer.
-    base = Path(tempfile.mkdtemp(prefix="maf-pg-", dir="/tmp" if os.access("/tmp", os.W_OK) else None))
+    # /tmp may be memory; what stands in /var/tmp outlives a restart, so it is on a disk.
+    wanted = "/var/tmp" if durable else "/tmp"
+    base = Path(tempfile.mkdtemp(prefix="maf-pg-", dir=wanted if os.access(wanted, os.W_OK) else None))
     server = None
     try:
         identity = _unprivileged(base)
@@ -104,7 +116,8 @@ def guard(lifeline: Path, programs: Path) -> int:
             )  # fmt: skip
         if made.returncode != 0:
             raise Unavailable(f"initdb failed:\n{(base / 'initdb.log').read_text(errors='replace')}")
-        options = [f"-c{name}={value}" for name, value in (SETTINGS | {"unix_socket_directories": str(base)}).items()]
+        settings = SETTINGS | (DURABLE if durable else {}) | {"unix_socket_directories": str(base)}
+        options = [f"-c{name}={value}" for name, value in settings.items()]
         with (base / "server.log").open("wb") as log:
             server = subprocess.Popen(
                 [programs / "postgres", "-D", data, *options],
@@ -203,31 +216,34 @@ class Controller:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def server(directory: Path) -> dict[str, Any]:
-    """``url`` and ``version`` of the run's server, started by the first who asks; ``Unavailable`` says why not."""
+def server(directory: Path, *, durable: bool = False) -> dict[str, Any]:
+    """``url`` and ``version`` of the run's server, started by the first who asks; ``Unavailable`` says why not.
+
+    A *durable* one is the benchmarks': ``MAF_BENCH_POSTGRES_URL`` names a given one then.
+    """
     with (directory / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         state = _read(directory)
         if not state:
-            state = _given() or _start(directory)
+            state = _given("MAF_BENCH_POSTGRES_URL" if durable else GIVEN) or _start(directory, durable=durable)
             (directory / "server.json").write_text(json.dumps(state))
     if "error" in state:
         raise Unavailable(state["error"])
     return state
 
 
-def _given() -> dict[str, Any] | None:
-    url = os.environ.get("MAF_TEST_POSTGRES_URL")
+def _given(variable: str) -> dict[str, Any] | None:
+    url = os.environ.get(variable)
     if not url:
         return None
     try:
         with psycopg.connect(url, connect_timeout=10) as connection:
             return {"url": url, "version": _version(connection)}
     except psycopg.OperationalError as error:
-        return {"error": f"the server that MAF_TEST_POSTGRES_URL names cannot be reached: {error}"}
+        return {"error": f"the server that {variable} names cannot be reached: {error}"}
 
 
-def _start(directory: Path) -> dict[str, Any]:
+def _start(directory: Path, *, durable: bool) -> dict[str, Any]:
     programs = server_programs()
     if programs is None:
         return {
@@ -235,7 +251,7 @@ def _start(directory: Path) -> dict[str, Any]:
             "(Debian: apt-get install postgresql), or set MAF_TEST_POSTGRES_URL, or run on one store: --stores=sqlite"
         }
     process = subprocess.Popen(
-        [sys.executable, __file__, directory / "lifeline", programs],
+        [sys.executable, __file__, directory / "lifeline", programs, *(["durable"] if durable else [])],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     assert process.stdout is not None
@@ -287,4 +303,4 @@ def drop_schema(connection: psycopg.Connection[Any], schema: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(guard(Path(sys.argv[1]), Path(sys.argv[2])))
+    sys.exit(guard(Path(sys.argv[1]), Path(sys.argv[2]), durable="durable" in sys.argv[3:]))
