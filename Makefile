@@ -77,6 +77,7 @@ format: $(READY) ## lets ruff fix and format
 
 .PHONY: docs
 docs: $(READY) ## writes the documentation's generated parts
+	$(BIN)/python -m orchestrator.cli.docs
 	$(BIN)/python docs/generate.py $(ARGS)
 
 .PHONY: bench

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -121,9 +122,11 @@ def mentions(page: Path) -> set[str]:
 def test_every_command_that_is_named_exists_with_its_options(page):
     for mention in sorted(mentions(page)):
         for call in re.split(r"\s;\s|\s\|\s", mention):
-            command, rest = resolve(call.split()[1:])
+            command, rest = resolve(shlex.split(call)[1:])
             known = {opt for param in command.get_params(click.Context(command)) for opt in param.opts}
-            options = {word.strip("[]").split("=")[0] for word in rest if re.match(r"\[?--?[a-z]", word)}
+            options = {
+                word.strip("[]").split("=")[0] for word in rest if re.fullmatch(r"\[?--?[a-z][a-z-]*(=.*)?\]?", word)
+            }
             assert options <= known | {"--help", "--version"}, call
 
 
