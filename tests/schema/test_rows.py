@@ -79,7 +79,8 @@ ROWS = [
         )
         for table, column, width in (
             ("waves", "wave_code", 50), ("waves", "name", 255), ("stories", "story_code", 50),
-            ("stories", "title", 255), ("stories", "domain", 50), ("stories", "story_type", 50), ("stories", "assigned_agent", 100),
+            ("stories", "title", 255), ("stories", "domain", 50), ("stories", "story_type", 50),
+            ("stories", "assigned_agent", 100),
             ("stories", "branch_name", 255), ("stories", "base_commit", 64), ("signals", "from_agent", 100),
             ("signals", "to_agent", 100), ("agent_sessions", "agent_id", 100), ("agent_sessions", "vm_identifier", 100),
             ("agent_activity", "activity_type", 100), ("qa_reports", "qa_agent", 100),
@@ -193,7 +194,7 @@ CHANGES = [
     ("unique", f"UPDATE stories SET story_code = 'S-1' WHERE id = '{S2}'"),
     (
         "unique",
-        f"INSERT INTO assignments (story_id, agent_id, epoch, fencing_token, assigned_by) VALUES ('{S1}', 'b', 1, 2, 'p')",
+        f"INSERT INTO assignments (story_id, agent_id, epoch, fencing_token, assigned_by) VALUES ('{S1}', 'b', 1, 2, '')"  # noqa: E501,
     ),
     (None, f"UPDATE assignments SET ended_at = '{T}', end_reason = 'released' WHERE id = '{R1}'"),
     (None, f"DELETE FROM story_dependencies WHERE story_id = '{S2}'"),
