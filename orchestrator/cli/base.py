@@ -133,6 +133,10 @@ class _Shared(click.Command):
         taken = {name for param in own for name in param.opts}
         return [*own, *(o for o in shared_options() if not taken.intersection(o.opts))]
 
+    def get_help(self, ctx: click.Context) -> str:
+        """The help, in characters that the terminal has."""
+        return Screen(sys.stdout).shown(super().get_help(ctx))
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The command's own options in full; those of all commands by name."""
         own: list[tuple[click.Parameter, tuple[str, str]]] = []
@@ -185,6 +189,10 @@ class Group(_Shared, click.Group):
         return super().resolve_command(ctx, args)
 
 
+class ReaderGone(Exception):
+    """Whoever read the output has gone."""
+
+
 def group(name: str, help: str) -> Group:  # noqa: A002 - click's own word
     """A group of commands."""
     return Group(name, help=help, no_args_is_help=True)
@@ -199,8 +207,11 @@ def command(
         @wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:
             options = click.get_current_context().find_root().ensure_object(Options)
-            with Cli(options) as cli:
-                return function(cli, *args, **kwargs)
+            try:
+                with Cli(options) as cli:
+                    return function(cli, *args, **kwargs)
+            except BrokenPipeError:
+                raise ReaderGone from None  # click would make exit code 1 of it, which says something else here
 
         own = [*reversed(getattr(function, "__click_params__", [])), *params]
         run.__dict__.pop("__click_params__", None)

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 import click
 
 from orchestrator import __version__
-from orchestrator.cli.base import Group, Options, envelope
+from orchestrator.cli.base import Group, Options, ReaderGone, envelope
 from orchestrator.cli.text import Screen, clean, make_streams_safe
 from orchestrator.domain.errors import MafError
 
@@ -109,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.as_json = "--json" in (args[: args.index("--")] if "--" in args else args)
     try:
         return _run(args, options)
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGone):
         # Whoever read the output has gone: nothing more to say, and nothing to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
@@ -120,7 +120,7 @@ def _run(args: list[str], options: Options) -> int:
         code = root.main(args=args, prog_name="maf", standalone_mode=False, obj=options)
         sys.stdout.flush()
         return code if isinstance(code, int) and not isinstance(code, bool) else 0
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGone):
         raise
     except click.exceptions.NoArgsIsHelpError as error:
         Screen(sys.stdout).write(error.format_message() + "\n")

@@ -114,7 +114,7 @@ def show(cli: Cli) -> None:
 
 def _show(screen: Screen, data: dict[str, Any]) -> None:
     if not data["waves"] and not data["stories"]:
-        screen.line("No plan yet. Import one: maf plan import PATH, or begin by hand: maf wave add W1 --name NAME")
+        screen.line("No plan yet. Next: maf plan import PATH, or by hand: maf wave add W1 --name NAME")
         return
     for wave in [*data["waves"], {"code": None, "name": "stories outside any wave", "status": "", "after": []}]:
         of_wave = [s for s in data["stories"] if s["wave"] == wave["code"]]

@@ -95,12 +95,15 @@ class Screen:
         self.write(text + "\n")
 
     def write(self, text: str) -> None:
-        """Write text in the stream's character set; what it lacks is written as an escape, never an error."""
+        """Write text in the stream's character set."""
+        self.stream.write(self.shown(text))
+
+    def shown(self, text: str) -> str:
+        """``text`` in the stream's character set; what it lacks becomes an escape, never an error."""
         encoding = getattr(self.stream, "encoding", None) or "ascii"
         if not self.unicode:
             text = text.translate(_ASCII)
-        text = text.encode(encoding, "backslashreplace").decode(encoding)
-        self.stream.write(text)
+        return text.encode(encoding, "backslashreplace").decode(encoding)
 
     def table(self, heads: Sequence[str], rows: Iterable[Sequence[Any]], *, flexible: int = -1) -> None:
         """Aligned columns under heads; on a narrow terminal the ``flexible`` column is cut. Numbers go to the right.

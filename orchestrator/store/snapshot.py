@@ -114,7 +114,7 @@ def _stream(store: Store, table: str) -> Iterator[dict[str, Any]]:
     connection: Any = store.engine.connection  # type: ignore[attr-defined]
     with connection.cursor(name="maf_snapshot") as cursor:
         cursor.itersize = 2000
-        cursor.execute(f'SELECT * FROM "{table}"')
+        cursor.execute(f'SELECT * FROM "{table}" ORDER BY 1')
         yield from cursor
 
 
