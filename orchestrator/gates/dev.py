@@ -9,6 +9,7 @@ from orchestrator.domain.errors import GateFailed, WrongState
 from orchestrator.domain.settings import Domain
 from orchestrator.gates.checks import excerpt, run_checks
 from orchestrator.gates.project import Project
+from orchestrator.gates.repeats import keyed
 from orchestrator.git import PathRules, check_paths
 from orchestrator.service import reviews, stories
 from orchestrator.store import Row
@@ -37,6 +38,12 @@ def prepare(project: Project, code: str) -> tuple[Path, dict[str, Any]]:
     return path, {"branch": branch, "base": tip, "conflict": list(conflict)}
 
 
+def _started(project: Project, code: str, story: Row) -> Row:
+    made = {"branch": story["branch_name"], "base": story["base_commit"], "conflict": []}
+    return {**story, "worktree": str(project.worktree(code)), **made}
+
+
+@keyed("story.start", _started)
 def start_story(project: Project, code: str) -> Row:
     """Make branch and worktree ready and begin the story. The story with ``worktree``, ``branch`` and ``conflict``."""
     reviews.may(project.ctx, "start", code)
@@ -45,6 +52,7 @@ def start_story(project: Project, code: str) -> Row:
     return {**story, "worktree": str(path), **made}
 
 
+@keyed("story.advance")
 def advance(project: Project, code: str) -> Row:
     """Pass gate 1 or 2, whichever the story stands before. GateFailed says what is missing."""
     ctx, repo = project.ctx, project.repo
@@ -108,6 +116,7 @@ def _work_evidence(project: Project, story: Row, tip: str) -> tuple[dict[str, An
     }, rules  # fmt: skip
 
 
+@keyed("story.submit")
 def submit(project: Project, code: str) -> Row:
     """Pass gate 3 with the project's checks in the story's worktree, and hand its commit to QA."""
     ctx, repo = project.ctx, project.repo

@@ -13,6 +13,7 @@ from orchestrator.domain.errors import GateFailed, GuardFailed, LostRace, MafErr
 from orchestrator.gates.checks import excerpt, fresh_worktree, run_checks
 from orchestrator.gates.dev import branch_of
 from orchestrator.gates.project import Project
+from orchestrator.gates.repeats import keyed
 from orchestrator.git import CheckoutUpdate, Conflict
 from orchestrator.service import reviews, sessions, stories
 from orchestrator.store import Row
@@ -85,6 +86,13 @@ def integrate(project: Project, code: str) -> Row:
     return reviews.integrate(maf.ctx, code, commit=submitted, evidence=evidence, checked_since=began)
 
 
+def _merged_before(project: Project, code: str, story: Row) -> Row:
+    commit = next(g for g in stories.show(project.ctx, code)["gates"] if g["to_gate"] == lc.MERGED_GATE)["metadata"]
+    nothing = {"kind": "none", "path": str(project.repo.root), "reason": None, "hint": None}
+    return {**story, "commit": commit["commit"], "target": project.settings.target, "checkout": nothing}
+
+
+@keyed("merge.merge", _merged_before)
 def merge(project: Project, code: str) -> Row:
     """Gates 6 and 7: integrate if that is still to do, then move the target.
 

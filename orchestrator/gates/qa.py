@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from orchestrator.domain.errors import GateFailed
 from orchestrator.gates.checks import Checked, excerpt, fresh_worktree, run_checks
 from orchestrator.gates.project import Project
+from orchestrator.gates.repeats import keyed
 from orchestrator.service import reviews
 from orchestrator.store import Row
 
@@ -17,12 +19,13 @@ def judge(project: Project, code: str) -> Checked:
     tip = project.repo.find_tip(story["branch_name"])
     if tip != story["submitted_commit"]:
         finding = f"the branch {story['branch_name']} is at {tip}, submitted was {story['submitted_commit']}"
-        reviews.qa_reject(project.ctx, code, findings=[finding])
+        reviews.qa_reject(replace(project.ctx, key=None), code, findings=[finding])
         raise GateFailed(f"{code}: {finding}; it is rejected", hint="Its dev submits again.")
     with fresh_worktree(project, story["submitted_commit"]) as path:
         return run_checks(project, path, story["submitted_commit"], f"{code}-gate4")
 
 
+@keyed("qa.pass")
 def qa_pass(project: Project, code: str, *, findings: Sequence[str] = (), coverage: int | None = None) -> Row:
     """Run the checks and pass gate 4. GateFailed: they did not pass; the story is unchanged, the evidence is kept."""
     began = project.ctx.store.now()

@@ -16,7 +16,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from orchestrator.domain import lifecycle as lc
 from orchestrator.domain import names
 from orchestrator.domain.errors import InvalidInput, NotFound, Refused, SessionEnded, WrongRole
-from orchestrator.store import EXCLUSIVE, SHARED, Row, Store, Tx
+from orchestrator.store import EXCLUSIVE, SHARED, Reader, Row, Store, Tx
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,7 +39,8 @@ class Context:
     """What every use case is called with.
 
     ``agent`` is the acting id (``user`` where none was given), ``epoch`` its life where the caller carries one,
-    ``token`` the fencing token, ``key`` an idempotency key for the next call.
+    ``token`` the fencing token, ``key`` an idempotency key for the next call, which stands for ``request`` where that
+    is given, else for the call's arguments.
     """
 
     store: Store
@@ -48,10 +49,11 @@ class Context:
     token: int | None = None
     key: str | None = None
     policy: Policy = field(default_factory=Policy)
+    request: Any = None
 
     def acting(self, agent: str, *, epoch: int | None = None, token: int | None = None) -> Context:
         """The same store, for another agent."""
-        return replace(self, agent=agent, epoch=epoch, token=token, key=None)
+        return replace(self, agent=agent, epoch=epoch, token=token, key=None, request=None)
 
 
 @dataclass
@@ -128,9 +130,12 @@ def save_session(tx: Tx, session: Row, **changes: Any) -> None:
 
 
 def use_case(
-    name: str, by: tuple[str, ...] = (), *, scope: str = EXCLUSIVE
+    name: str, by: tuple[str, ...] = (), *, scope: str = EXCLUSIVE, keyed: bool = True
 ) -> Callable[[Callable[Concatenate[Act, P], R]], Callable[Concatenate[Context, P], R]]:
-    """Make a use case of a function and enter it in the catalogue."""
+    """Make a use case of a function and enter it in the catalogue.
+
+    ``keyed`` False: one step of something greater, whose idempotency key is not for this.
+    """
 
     def decorate(function: Callable[Concatenate[Act, P], R]) -> Callable[Concatenate[Context, P], R]:
         @wraps(function)
@@ -143,11 +148,11 @@ def use_case(
                 elif tx.one("sweep.due", now=tx.now):
                     raise _SomethingIsDue
                 act = _begin(tx, ctx, name, by)
-                if ctx.key is None:
+                if ctx.key is None or not keyed:
                     return function(act, *args, **kwargs)
                 return _once(act, name, (args, kwargs), lambda: function(act, *args, **kwargs))
 
-            repeatable = ctx.key is not None
+            repeatable = ctx.key is not None and keyed
             if scope == SHARED:
                 try:
                     return ctx.store.write(lambda tx: work(tx, alone=False), scope=SHARED, repeatable=repeatable)
@@ -187,19 +192,40 @@ def _begin(tx: Tx, ctx: Context, name: str, by: tuple[str, ...]) -> Act:
 
 def _once(act: Act, name: str, request: Any, work: Callable[[], R]) -> R:
     """Run ``work`` once for its idempotency key; a repeat gets the first one's result."""
-    key = act.ctx.key or ""
-    if not key:
-        raise InvalidInput("an idempotency key has 1 to 200 characters", hint="Use a longer --key.")
-    names.text(key, "the idempotency key", limit=200)
-    digest = hashlib.sha256(json.dumps([name, request], default=str, sort_keys=True).encode()).hexdigest()
-    found = act.tx.one("idempotency.find", key=key)
+    digest = _digest(act.ctx, name, request)
+    found = _first(act.tx, act.ctx, name, digest)
     if found is not None:
-        if (found["agent_id"], found["use_case"], found["request_digest"]) != (act.agent, name, digest):
-            raise Refused(f"the key {key!r} was used for another request", hint="Use a fresh key for a new request.")
-        return found["result"]["value"]  # type: ignore[no-any-return]
+        return found["value"]  # type: ignore[no-any-return]
     value = work()
     act.tx.mark(
-        "idempotency.insert", key=key, agent_id=act.agent, use_case=name, digest=digest, now=act.now,
+        "idempotency.insert", key=act.ctx.key, agent_id=act.agent, use_case=name, digest=digest, now=act.now,
         result=json.dumps({"value": value}, ensure_ascii=False),
     )  # fmt: skip
     return value
+
+
+def _digest(ctx: Context, name: str, request: Any) -> str:
+    asked = [name, request if ctx.request is None else ctx.request]
+    return hashlib.sha256(json.dumps(asked, default=str, sort_keys=True).encode()).hexdigest()
+
+
+def _first(reader: Reader, ctx: Context, name: str, digest: str) -> Row | None:
+    """What the first call with this key gave, as ``{"value"}``; None for a fresh key. Refused: another request's."""
+    key = ctx.key or ""
+    if not key:
+        raise InvalidInput("an idempotency key has 1 to 200 characters", hint="Use a longer --key.")
+    names.text(key, "the idempotency key", limit=200)
+    found = reader.one("idempotency.find", key=key)
+    if found is None:
+        return None
+    if (found["agent_id"], found["use_case"], found["request_digest"]) != (ctx.agent, name, digest):
+        raise Refused(f"the key {key!r} was used for another request", hint="Use a fresh key for a new request.")
+    result: Row = found["result"]
+    return result
+
+
+def repeated(ctx: Context, name: str) -> Row | None:
+    """The result of the first call of the use case ``name`` with this key and request; None where this is the first."""
+    with ctx.store.read() as reader:
+        found = _first(reader, ctx, name, _digest(ctx, name, None))
+    return found["value"] if found else None

@@ -58,7 +58,7 @@ def _same_commit(story: Row, commit: str | None) -> None:
         )
 
 
-@use_case("story.may")
+@use_case("story.may", keyed=False)
 def may(act: Act, action: str, code: str) -> Row:
     """Whether the acting agent may do ``action`` to a story now, before the work that it needs is begun. The story.
 
@@ -105,7 +105,7 @@ def qa_pass(
     return {**moved, "qa_report_id": report["id"]}
 
 
-@use_case("qa.report_failure", (lc.Role.QA,))
+@use_case("qa.report_failure", (lc.Role.QA,), keyed=False)
 def qa_checks_failed(act: Act, code: str, *, evidence: dict[str, Any]) -> None:
     """Keep the evidence of checks that did not pass; the story stays where it is, for QA to reject or look into."""
     story = find_story(act.tx, code)
