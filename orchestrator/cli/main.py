@@ -97,7 +97,7 @@ click.version_option(__version__, prog_name="maf", message="%(prog)s %(version)s
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code. Never raises but for SystemExit of click's own completion."""
-    if arguments is None and len(sys.argv) == 3:
+    if arguments is None and getattr(sys, "frozen", False):
         from orchestrator.process import serve_if_asked
 
         if serve_if_asked(sys.argv):

@@ -187,3 +187,80 @@ def test_history_tells_the_state_as_it_was(board):
     assert {r["what"] for r in board.ok("history", "S-1", "--json").data} >= {"story.approve", "story.submit"}
     one = board.ok("history", "S-1", "--at", before, "--json").data
     assert [s["story_code"] for s in one["stories"]] == ["S-1"]
+
+
+PLAN = """\
+maf: 1
+waves:
+  - code: P1
+    name: Parsers
+    stories:
+      - {code: A-1, title: Dates, domain: core, criteria: [parses ISO dates]}
+      - {code: A-2, title: Times, domain: core, criteria: [parses times], after: [A-1]}
+  - code: P2
+    name: Interface
+    after: [P1]
+    stories:
+      - {code: B-1, title: Show dates, domain: ui, criteria: [shows them], after: [A-2]}
+"""
+
+
+def test_a_plan_goes_in_whole_once(maf, dumped):
+    (maf.root / "plan.yaml").write_text(PLAN)
+    empty = dumped(maf.url)
+    assert maf.ok("plan", "check", "plan.yaml", "--json").data["stories"] == 3
+    assert maf.ok("plan", "import", "plan.yaml", "--dry-run", "--json").data["dry_run"]
+    assert dumped(maf.url) == empty
+    done = maf.ok("plan", "import", "plan.yaml", "--json").data
+    assert (done["waves"], done["stories"], done["dependencies"]) == (2, 3, 2)
+    shown = maf.ok("plan", "show", "--json").data
+    assert [(s["code"], s["wave"], s["status"], s["depends_on"]) for s in shown["stories"]] == [
+        ("A-1", "P1", "backlog", []), ("A-2", "P1", "backlog", ["A-1"]), ("B-1", "P2", "backlog", ["A-2"]),
+    ]  # fmt: skip
+    assert [(w["code"], w["after"]) for w in shown["waves"]] == [("P1", []), ("P2", ["P1"])]
+    full = dumped(maf.url)
+    for more in ([], ["--dry-run"]):
+        again = maf("plan", "import", "plan.yaml", *more)
+        assert (again.code, "already a wave 'P1'" in again.err, "already a story 'B-1'" in again.err) == (2, True, True)
+    assert dumped(maf.url) == full
+
+
+def test_a_wave_is_paused_failed_and_taken_up_again(board):
+    assert board.ok("wave", "pause", "W1", "--json").data["status"] == "paused"
+    assert board("story", "next", "--agent", "dev-1").code == 3
+    board.ok("wave", "resume", "W1")
+    board.ok("story", "depend", "S-3", "--after", "S-2")
+    assert board.ok("story", "show", "S-3", "--json").data["depends_on"][0]["story_code"] == "S-2"
+    board.ok("wave", "fail", "W1", "--reason", "the customer left")
+    assert {s["status"] for s in board.ok("story", "list", "--wave", "W1", "--json").data} == {"failed"}
+    board.ok("wave", "retry", "W1", "--without", "S-3,S-5")
+    stories = {s["story_code"]: s["status"] for s in board.ok("story", "list", "--wave", "W1", "--json").data}
+    assert stories == {"S-1": "ready", "S-2": "ready", "S-4": "ready"}
+    board.ok("story", "fail", "S-2", "--reason", "no")
+    board.ok("story", "reopen", "S-2")
+    board.ok("story", "assign", "S-2", "--to", "dev-1")
+    assert board.ok("story", "release", "S-2", "--reason", "later", "--json").data["status"] == "ready"
+
+
+def test_a_question_is_answered(board):
+    asked = board.ok(
+        "signal", "send", "blocked", "--agent", "dev-2", "--payload", "-", "--json", stdin='{"reason": "which?"}'
+    )
+    assert board.ok("agent", "show", "dev-2", "--json").data["status"] == "blocked"
+    waiting = board.ok("signal", "inbox", "--agent", "pm", "--json").data["pending"]
+    assert asked.data["id"] in [s["id"] for s in waiting]
+    answer = [
+        "signal",
+        "send",
+        "answer",
+        "--reply-to",
+        asked.data["id"],
+        "--payload",
+        '{"text": "the first"}',
+        "--json",
+    ]
+    assert board.ok(*answer).data["to_agent"] == "dev-2"
+    assert board.ok("agent", "show", "dev-2", "--json").data["status"] == "working"
+    board.ok("signal", "done", asked.data["id"], "--agent", "pm")
+    assert board.ok("signal", "show", asked.data["id"], "--json").data["status"] == "processed"
+    assert board("signal", "ack", asked.data["id"], "--agent", "pm").code == 1
