@@ -20,6 +20,7 @@ from orchestrator.service import waves
 from orchestrator.service.context import Context
 from orchestrator.store import SHARED, Store, Tx, open_store, schema
 from orchestrator.store.unit import Retry
+from tests.store.cutting import Proxy
 from tests.store.rows import add_wave, insert_wave, log, wave_codes
 from tests.support import postgres
 
@@ -72,7 +73,12 @@ def test_an_idle_connection_that_died_is_made_anew(store: Store, killer):
 @pytest.mark.parametrize("scope", ["exclusive", SHARED])
 def test_a_connection_lost_inside_is_run_again_and_done_once(store: Store, killer, scope: str):
     attempts: list[str] = []
-    assert store.write(counting(attempts, "W1", first=lambda _: kill(killer, store)), scope=scope) == "W1"
+
+    def first(tx: Tx) -> None:
+        kill(killer, store)
+        tx.all("wave.list")
+
+    assert store.write(counting(attempts, "W1", first=first), scope=scope) == "W1"
     assert len(attempts) == 2
     assert attempts[0] < attempts[1]
     assert len(log(store)) == 1
@@ -150,61 +156,55 @@ def test_it_gives_up_with_a_clear_error(store: Store, monkeypatch):
     assert refused.value.hint
 
 
-def cut(store: Store, killer, monkeypatch, *, committed: bool) -> None:
-    """The next commit loses its connection: after the server has done it, or before it heard of it."""
-    engine = store.engine
-    simple = engine._simple
-    done = []
-
-    def cutting(sql: str):
-        if not sql.endswith("COMMIT") or done:
-            return simple(sql)
-        done.append(sql)
-        if committed:
-            simple(sql)
-        kill(killer, store)
-        engine.connection.close()
-        raise psycopg.OperationalError("server closed the connection unexpectedly")
-
-    monkeypatch.setattr(engine, "_simple", cutting)
+@pytest.fixture
+def proxy(made_url: str):
+    proxy = Proxy(made_url)
+    yield proxy
+    proxy.close()
 
 
-@pytest.mark.parametrize("committed", [True, False])
-def test_an_ambiguous_commit_is_not_run_again(store: Store, killer, monkeypatch, committed: bool):
+CUTS = pytest.mark.parametrize("cut", ["before", "after"])
+"""The connection ends before the server hears of the commit, or after it has done it: the client cannot tell."""
+
+
+@CUTS
+def test_an_ambiguous_commit_is_not_run_again(store: Store, proxy: Proxy, opened, cut: str):
     attempts: list[str] = []
-    cut(store, killer, monkeypatch, committed=committed)
+    unlucky = opened(proxy.url)
+    proxy.cut = cut
     with pytest.raises(StoreUnavailable, match="not known") as unknown:
-        store.write(counting(attempts, "W1"))
+        unlucky.write(counting(attempts, "W1"))
     assert len(attempts) == 1
-    assert "--key" in unknown.value.hint
-    assert wave_codes(store) == (["W1"] if committed else [])
+    assert "--key" in str(unknown.value.hint)
+    assert wave_codes(store) == (["W1"] if cut == "after" else [])
+    add_wave(unlucky, "W2")  # on a connection made anew
 
 
-@pytest.mark.parametrize("committed", [True, False])
-def test_an_ambiguous_commit_with_a_key_is_done_exactly_once(store: Store, killer, monkeypatch, committed: bool):
-    cut(store, killer, monkeypatch, committed=committed)
-    wave = waves.add(Context(store, key="k1"), "W1", name="First")
+@CUTS
+def test_an_ambiguous_commit_with_a_key_is_done_exactly_once(store: Store, proxy: Proxy, opened, cut: str):
+    unlucky = opened(proxy.url)
+    proxy.cut = cut
+    wave = waves.add(Context(unlucky, key="k1"), "W1", name="First")
     assert wave["wave_code"] == "W1"
+    assert proxy.cut is None, "it was cut"
     assert [r["activity_type"] for r in log(store)] == ["wave.add"]
     assert waves.add(Context(store, key="k1"), "W1", name="First")["id"] == wave["id"]
 
 
-def test_a_commit_that_the_server_refuses_is_not_ambiguous(store: Store, monkeypatch):
+def test_a_commit_that_the_server_refuses_is_not_ambiguous(store: Store):
     """The server is there and says no: it is known that nothing stands."""
-    simple = store.engine._simple
-
-    def refusing(sql: str):
-        if sql.endswith("COMMIT"):
-            simple("ROLLBACK")
-            raise pg.DiskFull("could not extend file")
-        return simple(sql)
-
-    monkeypatch.setattr(store.engine, "_simple", refusing)
+    store.engine.script(
+        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$;"
+        "CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON waves DEFERRABLE INITIALLY DEFERRED"
+        " FOR EACH ROW EXECUTE FUNCTION full_disk()"
+    )
     with pytest.raises(StoreUnavailable, match="could not extend") as full:
         add_wave(store, "W1")
-    assert "space" in full.value.hint
-    monkeypatch.undo()
-    assert wave_codes(store) == []
+    assert "space" in str(full.value.hint)
+    assert wave_codes(store) == log(store) == []
+    store.engine.script("DROP TRIGGER at_commit ON waves")
+    add_wave(store, "W1")
 
 
 def test_retry_never_shows_outside(store: Store, killer):
