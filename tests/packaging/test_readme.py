@@ -21,7 +21,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 BLOCK = re.compile(r"(?:^<!-- run: ([a-z-]+) -->\n)?^```([a-z]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 ELSEWHERE = {
-    "make demo": ("Makefile", "tests/demo", "demo"),
+    "make demo": ("Makefile", "tests/runner/test_demo.py", "demo"),
     "make test": ("Makefile", "tests/packaging/test_test_stores.py", "pytest"),
 }
 """make target -> where its body is tested: a file or folder, and what is named there."""
