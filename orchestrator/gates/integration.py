@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from orchestrator.domain import lifecycle as lc
-from orchestrator.domain.errors import GateFailed, GuardFailed, LostRace, MafError
+from orchestrator.domain.errors import GateFailed, LostRace, MafError
 from orchestrator.gates.checks import excerpt, fresh_worktree, run_checks
 from orchestrator.gates.dev import branch_of
 from orchestrator.gates.project import Project
@@ -105,7 +105,7 @@ def merge(project: Project, code: str) -> Row:
         for _ in range(_TRIES):
             story = stories.show(project.ctx, code)
             if story["current_gate"] == 6:
-                _may_merge(project)
+                reviews.require_role(project.ctx, "merge")  # before minutes of checks
                 integrate(project, code)
                 continue
             reviews.may(project.ctx, "merge", code)
@@ -118,21 +118,6 @@ def merge(project: Project, code: str) -> Row:
 
 class _TargetMoved(Exception):
     """Somebody else moved the target; integrate again."""
-
-
-def _may_merge(project: Project) -> None:
-    """Raise before minutes of checks where this is nobody who may merge at the end."""
-    from orchestrator.service.context import live_session
-
-    def work(tx: object) -> None:
-        session = live_session(tx, project.ctx.agent, project.ctx.epoch)  # type: ignore[arg-type]
-        if session["agent_type"] != lc.Role.CTO:
-            raise GuardFailed(
-                f"{project.ctx.agent!r} is a {session['agent_type']}; merging is for cto",
-                hint="Use an agent of role cto: --agent ID.",
-            )
-
-    project.ctx.store.write(work)
 
 
 def _merge_integrated(project: Project, story: Row) -> Row:

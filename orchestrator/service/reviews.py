@@ -58,6 +58,28 @@ def _same_commit(story: Row, commit: str | None) -> None:
         )
 
 
+def _right_role(act: Act, action: str) -> lc.StoryAction:
+    """The lifecycle's row of ``action``, which the acting agent's role may do."""
+    row = lc.STORY_ACTIONS[action]
+    roles = " or ".join(row.by)
+    if act.agent == lc.USER:
+        raise WrongRole(
+            f"{action} needs an agent: a live session of role {roles}",
+            hint="Say who acts: --agent ID, or set MAF_AGENT.",
+        )
+    if act.role not in row.by:
+        raise WrongRole(
+            f"{act.agent!r} is a {act.role}; {action} is for {roles}", hint=f"Use an agent of role {roles}: --agent ID."
+        )
+    return row
+
+
+@use_case("story.role", keyed=False)
+def require_role(act: Act, action: str) -> None:
+    """Raise where the acting agent could never do ``action``, whatever the story's state."""
+    _right_role(act, action)
+
+
 @use_case("story.may", keyed=False)
 def may(act: Act, action: str, code: str) -> Row:
     """Whether the acting agent may do ``action`` to a story now, before the work that it needs is begun. The story.
@@ -65,17 +87,7 @@ def may(act: Act, action: str, code: str) -> Row:
     Raises what the action itself would; holds nothing, so the action asks again.
     """
     story = find_story(act.tx, code)
-    row = lc.STORY_ACTIONS[action]
-    if act.agent == lc.USER:
-        raise WrongRole(
-            f"{action} needs an agent: a live session of role {' or '.join(row.by)}",
-            hint="Say who acts: --agent ID, or set MAF_AGENT.",
-        )
-    if act.role not in row.by:
-        raise WrongRole(
-            f"{act.agent!r} is a {act.role}; {action} is for {' or '.join(row.by)}",
-            hint=f"Use an agent of role {' or '.join(row.by)}: --agent ID.",
-        )
+    row = _right_role(act, action)
     check(action, story)
     if row.fenced:
         story["token"] = fenced(act, story)["fencing_token"]
