@@ -70,30 +70,32 @@ def emit(
 ) -> Row:
     """Store a signal and its deliveries; the caller has opened the activity and checked the payload."""
     how, whom = addressees(tx, to_agent, sender, known=known)
-    signal = tx.write(
-        "signal.insert",
-        id=ids.new_id(),
-        signal_type=kind,
-        from_agent=sender,
-        to_agent=to_agent,
-        story_id=story_id,
-        wave_id=wave_id,
-        payload=names.json_text(payload, "the payload"),
+    signal: dict[str, Any] = {
+        "id": ids.new_id(),
+        "signal_type": kind,
+        "from_agent": sender,
+        "to_agent": to_agent,
+        "story_id": story_id,
+        "wave_id": wave_id,
+        "payload": names.json_text(payload, "the payload"),
         # With nobody to hear it there is nothing left to do.
-        status=lc.SignalStatus.PENDING if whom else lc.SignalStatus.PROCESSED,
-        processed_at=None if whom else tx.now,
-        priority=priority,
-        expires_at=expires_at,
-        cause_id=cause["id"] if cause else None,
-        chain_depth=cause["chain_depth"] + 1 if cause else 0,
-        now=tx.now,
-    )[0]
-    for addressee in whom:
-        tx.write(
-            "delivery.insert", id=ids.new_id(), signal_id=signal["id"], kind=how, addressee=addressee,
-            status=lc.SignalStatus.PENDING, priority=priority, now=tx.now,
-        )  # fmt: skip
-    return signal
+        "status": lc.SignalStatus.PENDING if whom else lc.SignalStatus.PROCESSED,
+        "processed_at": None if whom else tx.now,
+        "priority": priority,
+        "expires_at": expires_at,
+        "cause_id": cause["id"] if cause else None,
+        "chain_depth": cause["chain_depth"] + 1 if cause else 0,
+        "now": tx.now,
+    }
+    deliveries: list[dict[str, Any]] = [
+        {
+            "id": ids.new_id(), "signal_id": signal["id"], "kind": how, "addressee": addressee,
+            "status": lc.SignalStatus.PENDING, "priority": priority, "now": tx.now,
+        }
+        for addressee in whom
+    ]  # fmt: skip
+    stored, *_ = tx.write_all([("signal.insert", signal), *(("delivery.insert", d) for d in deliveries)])
+    return stored[0]
 
 
 def settle(tx: Tx, story_id: str, action: str, agent: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import select
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC
 from typing import Any
@@ -99,6 +100,7 @@ class PostgresEngine:
         )
         # Each store of a database, being a schema, has a channel of its own.
         self._channel = f"maf_{rows[0]['schema']}"
+        self._notify = f"NOTIFY {self._channel}".encode()
         self._listening = False
 
     def _simple(self, sql: str) -> list[Row]:
@@ -141,9 +143,16 @@ class PostgresEngine:
                 raise self._translated(error) from error
         raise AssertionError
 
-    def commit(self, *, wake: bool) -> None:
+    def commit(self, last: Sequence[tuple[Query, dict[str, Any]]], *, wake: bool) -> None:
         try:
-            self._simple(f"NOTIFY {self._channel}; COMMIT" if wake else "COMMIT")
+            with self.connection.pipeline():
+                for statement, parameters in last:
+                    self.connection.execute(statement.sql, parameters)
+                if wake:
+                    self.connection.execute(self._notify)
+                done = self.connection.execute("COMMIT")
+            if done.statusmessage != "COMMIT":
+                raise psycopg.OperationalError(f"asked to commit, the server said {done.statusmessage}")
             self._in = False
         except psycopg.OperationalError as error:
             if not self.connection.closed and not isinstance(error, _SERVER_GONE):
@@ -178,6 +187,14 @@ class PostgresEngine:
         try:
             cursor = self.connection.execute(statement.sql, parameters)
             return cursor.fetchall() if cursor.description else []
+        except psycopg.Error as error:
+            raise self._translated(error) from error
+
+    def execute_all(self, statements: Sequence[tuple[Query, dict[str, Any]]]) -> list[list[Row]]:
+        try:
+            with self.connection.pipeline():
+                cursors = [self.connection.execute(statement.sql, parameters) for statement, parameters in statements]
+            return [cursor.fetchall() if cursor.description else [] for cursor in cursors]
         except psycopg.Error as error:
             raise self._translated(error) from error
 

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
@@ -126,7 +127,8 @@ class SqliteEngine:
             else:
                 return
 
-    def commit(self, *, wake: bool) -> None:
+    def commit(self, last: Sequence[tuple[Query, dict[str, Any]]], *, wake: bool) -> None:
+        self.execute_all(last)
         try:
             with _errors(self.path):
                 self.connection.execute("COMMIT")
@@ -161,6 +163,9 @@ class SqliteEngine:
                         row[column] = json.loads(row[column])
                 rows.append(row)
         return rows
+
+    def execute_all(self, statements: Sequence[tuple[Query, dict[str, Any]]]) -> list[list[Row]]:
+        return [self.execute(statement, parameters) for statement, parameters in statements]
 
     def script(self, sql: str) -> None:
         self._queue()

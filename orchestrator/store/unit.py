@@ -60,14 +60,17 @@ class Engine(Protocol):
     def begin_write(self, scope: str) -> Row:
         """Open a write transaction; returns the query ``unit.begin``, and ``now``, the store's clock."""
 
-    def commit(self, *, wake: bool) -> None:
-        """Make it durable; ``wake`` tells those who wait, once it can be read."""
+    def commit(self, last: Sequence[tuple[Query, dict[str, Any]]], *, wake: bool) -> None:
+        """Run the ``last`` statements and make it all durable; ``wake`` tells those who wait, once it can be read."""
 
     def rollback(self) -> None:
         """Forget it; never raises."""
 
     def execute(self, statement: Query, parameters: dict[str, Any]) -> list[Row]:
         """Run one statement and return all its rows."""
+
+    def execute_all(self, statements: Sequence[tuple[Query, dict[str, Any]]]) -> list[list[Row]]:
+        """Run statements that do not need one another's rows, in one round trip; the rows of each."""
 
     def script(self, sql: str) -> None:
         """Run many statements that manage their own transaction (schemas)."""
@@ -129,6 +132,18 @@ class Tx(Reader):
         """Run a logged write and return its rows. ``before`` leaves columns that did not change out of the log."""
         statement = query(name, self.engine.name)
         rows = self.engine.execute(statement, parameters)
+        self._note(statement, rows, before)
+        return rows
+
+    def write_all(self, statements: Sequence[tuple[str, dict[str, Any]]]) -> list[list[Row]]:
+        """Several logged writes that do not need one another's rows, in one round trip."""
+        ready = [(query(name, self.engine.name), parameters) for name, parameters in statements]
+        results = self.engine.execute_all(ready)
+        for (statement, _), rows in zip(ready, results, strict=True):
+            self._note(statement, rows)
+        return results
+
+    def _note(self, statement: Query, rows: list[Row], before: Row | None = None) -> None:
         self.wrote = True
         changes = self._log[-1][3]["changes"]
         for row in rows:
@@ -140,7 +155,6 @@ class Tx(Reader):
             else:
                 image = row
             changes.append([statement.table, statement.op, image])
-        return rows
 
     def swap(self, name: str, /, *, before: Row | None = None, **parameters: Any) -> Row:
         """A compare-and-swap: the one row it wrote. LostRace: somebody else was first."""
@@ -154,15 +168,19 @@ class Tx(Reader):
         self.wrote = True
         return self.engine.execute(query(name, self.engine.name), parameters)
 
-    def flush(self) -> None:
-        """Write the audit rows; the last thing before the commit."""
-        for agent_id, activity_type, story_id, details in self._log:
+    def log(self) -> list[tuple[Query, dict[str, Any]]]:
+        """What writes the audit rows; the last thing before the commit."""
+        insert = query("activity.insert", self.engine.name)
+        for *_, details in self._log:
             if not details["changes"]:
                 del details["changes"]
-            self.mark(
-                "activity.insert", id=ids.new_id(), agent_id=agent_id, activity_type=activity_type, story_id=story_id,
-                details=json.dumps(details, ensure_ascii=False, separators=(",", ":")), now=self.now,
-            )  # fmt: skip
+        return [
+            (insert, {
+                "id": ids.new_id(), "agent_id": agent_id, "activity_type": activity_type, "story_id": story_id,
+                "details": json.dumps(details, ensure_ascii=False, separators=(",", ":")), "now": self.now,
+            })
+            for agent_id, activity_type, story_id, details in self._log
+        ]  # fmt: skip
 
 
 class Store:
@@ -216,10 +234,10 @@ class Store:
         tx = self._tx = Tx(self.engine, now, due)
         try:
             result = work(tx)
-            if tx.wrote or tx._log:  # noqa: SLF001 - one unit
-                tx.flush()
+            last = tx.log()
+            if tx.wrote or last:
                 self._tx = None
-                self.engine.commit(wake=bool(tx._log))  # noqa: SLF001
+                self.engine.commit(last, wake=bool(last))
             else:
                 self.engine.rollback()
         except BaseException:
