@@ -18,6 +18,7 @@ from orchestrator.runner.events import Event, Report
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.live import Live as Region
 
     from orchestrator.gates.project import Project
 
@@ -116,12 +117,15 @@ class Live:
                 project.ctx.store as store,
                 Region(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as region,
             ):
+                shown: dict[str, Any] = {}
                 while True:
                     last = self._closing.is_set()
                     store.engine.prepare_wait()
-                    self._tell(console)
+                    seen = shown
                     with suppress(MafError):  # a store that is away for a moment: the picture stays as it is
-                        region.update(picture(project, console), refresh=True)
+                        seen = look(project)
+                    self._draw(region, seen, shown)
+                    shown = seen
                     if last:
                         return
                     self._closing.wait(PAUSE)
@@ -131,14 +135,25 @@ class Live:
             # Nothing to draw with or on; what is said is still said.
             self._fall_back()
 
-    def _tell(self, console: Console) -> None:
+    def _draw(self, region: Region, seen: dict[str, Any], shown: dict[str, Any]) -> None:
+        """Draw once what was said and what there is to see, if that is anything new."""
+        said = self._said()
+        with region.console:  # what is printed in here is written at once
+            if said is not None:
+                region.console.print(said, soft_wrap=True)
+            if seen != shown:
+                region.update(picture(seen, region.console), refresh=True)
+
+    def _said(self) -> RenderableType | None:
         from rich.text import Text
 
+        said: list[Text] = []
         with suppress(queue.Empty):
             while True:
                 event = self._events.get_nowait()
                 time, story, text = parts(event)
-                console.print(Text.assemble((f"{time}  {story:<8}  ", "dim"), (text, _style(event))), soft_wrap=True)
+                said.append(Text.assemble((f"{time}  {story:<8}  ", "dim"), (text, _style(event))))
+        return Text("\n").join(said) if said else None
 
     def _fall_back(self) -> None:
         while not (self._closing.is_set() and self._events.empty()):
@@ -146,22 +161,34 @@ class Live:
                 _line(self._screen, self._events.get(timeout=PATIENCE))
 
 
-def picture(project: Project, console: Console) -> RenderableType:
-    """The waves, the stories in flight and the agents, as they are now."""
-    from rich.console import Group
-
+def look(project: Project) -> dict[str, Any]:
+    """What there is to see now, and nothing else: waves, stories in flight, idle devs."""
     from orchestrator.service import board
 
     data = board.board(project.ctx)
-    shown: list[RenderableType] = [_waves(data["waves"])]
-    flight = [story for story in data["in_flight"] if story["status"] != lc.StoryStatus.FAILED]
-    room = max(3, console.height - len(data["waves"]) - 8)
+    return {
+        "waves": data["waves"],
+        "flight": sorted(
+            (story["story_code"], story["current_gate"], story["assigned_agent"] or "", story["title"])
+            for story in data["in_flight"]
+            if story["status"] != lc.StoryStatus.FAILED
+        ),
+        "idle": [a["agent_id"] for a in data["agents"] if a["agent_type"] == lc.Role.DEV and not a["story_code"]],
+    }
+
+
+def picture(seen: dict[str, Any], console: Console) -> RenderableType:
+    """The waves, the stories in flight and the idle devs, no higher than the terminal."""
+    from rich.console import Group
+
+    shown: list[RenderableType] = [_dim("─" * min(console.width, 100)), _waves(seen["waves"])]
+    flight = seen["flight"]
+    room = max(3, console.height - len(seen["waves"]) - 8)
     if flight:
-        shown.append(_flight(sorted(flight, key=lambda story: str(story["story_code"]))[:room], len(flight) - room))
-    idle = [a["agent_id"] for a in data["agents"] if a["agent_type"] == lc.Role.DEV and not a["story_code"]]
-    if idle:
-        shown.append(_dim(f"idle: {', '.join(map(clean, idle[:12]))}"))
-    return Group(_dim("─" * min(console.width, 100)), *shown)
+        shown.append(_flight(flight[:room], len(flight) - room))
+    if seen["idle"]:
+        shown.append(_dim(f"idle: {', '.join(map(clean, seen['idle'][:12]))}"))
+    return Group(*shown)
 
 
 def _dim(text: str) -> RenderableType:
@@ -180,7 +207,7 @@ def _waves(waves: list[dict[str, Any]]) -> RenderableType:
     for wave in waves[hidden:] if hidden else waves:
         done, total = wave["completed"], wave["stories"]
         full = round(_BAR * done / total) if total else 0
-        bar = Text("█" * full, style="green") + Text("░" * (_BAR - full), style="dim")
+        bar = Text.assemble(("█" * full, "green"), ("░" * (_BAR - full), "dim"))
         status = str(wave["status"]) + (f", {wave['failed']} failed" if wave["failed"] else "")
         style = {"completed": "green", "failed": "red", "active": "cyan"}.get(wave["status"], "dim")
         name = Text(clean(wave["name"]), no_wrap=True, overflow="ellipsis")
@@ -188,19 +215,18 @@ def _waves(waves: list[dict[str, Any]]) -> RenderableType:
     return table
 
 
-def _flight(stories: list[dict[str, Any]], hidden: int) -> RenderableType:
+def _flight(stories: list[tuple[str, int, str, str]], hidden: int) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
     names = {gate.number: gate.name for gate in lc.GATES}
     table = Table.grid(padding=(0, 2))
-    for story in stories:
-        gate = story["current_gate"]
+    for code, gate, agent, title in stories:
         table.add_row(
-            Text(clean(story["story_code"]), style="bold"),
+            Text(clean(code), style="bold"),
             Text(f"gate {gate} {names.get(gate, '')}", style="yellow" if gate >= 4 else "cyan"),
-            Text(clean(story["assigned_agent"] or "")),
-            Text(clean(story["title"]), no_wrap=True, overflow="ellipsis"),
+            Text(clean(agent)),
+            Text(clean(title), no_wrap=True, overflow="ellipsis"),
         )
     if hidden > 0:
         table.add_row("", Text(f"and {hidden} more", style="dim"))
