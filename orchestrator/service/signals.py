@@ -258,7 +258,7 @@ def done(act: Act, signal: str) -> Row:
     tx.activity(act.agent, "signal.done", locked["story_id"], type=locked["signal_type"])
     processed = tx.swap("delivery.process", signal_id=signal, agent_id=act.agent, now=tx.now)
     show_state(tx, signal)
-    if locked["signal_type"] in (lc.SignalType.BLOCKED, lc.SignalType.HELP_NEEDED):
+    if locked["signal_type"] == lc.SignalType.BLOCKED:
         _unblock(tx, locked["from_agent"])
     return {**taken, **processed}
 

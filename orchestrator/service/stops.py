@@ -64,7 +64,10 @@ def _covered(act: Act, scope: str, value: str | None) -> tuple[list[Row], list[s
     if scope == "domain":
         names.domain(value or "")
         holders = {a["agent_id"] for a in held if a["domain"] == value}  # a dev without a domain works in any
-        return [s for s in live if s["domain"] == value or s["agent_id"] in holders], [f"all:{lc.Role.DEV}/{value}"]
+        hit = [s for s in live if s["domain"] == value or s["agent_id"] in holders]
+        # Whoever is stopped hears of it, also those whom the domain's own broadcast does not reach.
+        others = [s["agent_id"] for s in hit if (s["agent_type"], s["domain"]) != (lc.Role.DEV, value)]
+        return hit, [f"all:{lc.Role.DEV}/{value}", *others]
     from orchestrator.service.waves import find_wave
 
     wave = find_wave(tx, value or "")
