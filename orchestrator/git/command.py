@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from orchestrator.domain.errors import InvalidInput, MafError, NotFound, TimedOut
 from orchestrator.git.errors import GitFailed, GitUnavailable
@@ -133,17 +136,21 @@ class Git:
     ) -> Result:
         where = cwd or self.root
         try:
-            done = subprocess.run(
-                [*PREFIX, *args],
-                cwd=where,
-                env={**self.environment, **env} if env else self.environment,
-                input=stdin or b"",  # an empty pipe: nothing to read, and no terminal
-                capture_output=True,
-                pass_fds=keep,
-                process_group=0,  # a Ctrl-C for maf must not cut git off half-way
-                timeout=timeout,
-                check=False,
-            )
+            # Files, not pipes: a git that outlives a killed maf must not die of a pipe that nobody reads, half-way
+            # through a merge.
+            with _file() as out, _file() as err, _file(stdin or b"") as given:
+                process = subprocess.Popen(
+                    [*PREFIX, *args],
+                    cwd=where,
+                    env={**self.environment, **env} if env else self.environment,
+                    stdin=given,
+                    stdout=out,
+                    stderr=err,
+                    pass_fds=keep,
+                    process_group=0,  # a Ctrl-C for maf must not cut git off half-way
+                )
+                code = _wait(process, timeout)
+                return Result(code, _content(out), _content(err).decode("utf-8", "replace"))
         except (FileNotFoundError, NotADirectoryError) as error:
             if not where.is_dir():
                 raise NotFound(f"there is no directory {where}", hint="check the path") from error
@@ -160,7 +167,6 @@ class Git:
             raise GitUnavailable(
                 f"git could not be started: {error.strerror}", hint="see the system's limits"
             ) from error
-        return Result(done.returncode, done.stdout, done.stderr.decode("utf-8", "replace"))
 
     def version(self) -> tuple[int, int]:
         """Major and minor version of the git in use; refuses one that is too old (exit 5)."""
@@ -172,6 +178,48 @@ class Git:
                 hint=f"install git {MINIMUM[0]}.{MINIMUM[1]} or newer",
             )
         return version
+
+
+def _file(content: bytes = b"") -> BinaryIO:
+    """A file without a name, in memory where the system can, that stands at its beginning."""
+    try:
+        file: BinaryIO = os.fdopen(os.memfd_create("maf-git"), "w+b", buffering=0)
+    except (AttributeError, OSError):
+        file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by whoever asked for it
+    if content:
+        file.write(content)
+        file.seek(0)
+    return file
+
+
+def _content(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return file.read()
+
+
+def _wait(process: subprocess.Popen[bytes], timeout: float) -> int:
+    """The exit code; TimeoutExpired, with the process killed, when it takes too long."""
+    try:
+        return _wait_for(process, timeout)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+
+
+def _wait_for(process: subprocess.Popen[bytes], timeout: float) -> int:
+    try:
+        watched = os.pidfd_open(process.pid)  # `wait` with a timeout would look again and again
+    except (AttributeError, OSError):
+        return process.wait(timeout)
+    try:
+        poll = select.poll()
+        poll.register(watched, select.POLLIN)
+        if not poll.poll(timeout * 1000):
+            raise subprocess.TimeoutExpired(process.args, timeout)
+    finally:
+        os.close(watched)
+    return process.wait()
 
 
 def last_line(err: str) -> str:

@@ -188,7 +188,8 @@ class SqliteEngine:
         return f"{self.path}-bell"
 
     def _data_version(self) -> int:
-        return cast("int", self.connection.execute("PRAGMA data_version").fetchall()[0][0])
+        with _errors(self.path):
+            return cast("int", self.connection.execute("PRAGMA data_version").fetchall()[0][0])
 
     def prepare_wait(self) -> None:
         if self._bell is None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -372,3 +373,32 @@ def test_refresh_undoes_a_rebase_that_was_cut_off(box):
     box.repo.add_worktree(tree, "feature/S-1")
     assert box.repo.is_clean(tree)
     assert box.repo.refresh_branch(tree, moved, name="S-1").kind == "conflict"
+
+
+def test_a_git_that_outlives_a_killed_maf_ends_what_it_has_begun(box):
+    """A merge that says much: its words must not go into a pipe that nobody reads any more, half-way through."""
+    box.commit(**{f"many/file-{number}": "base\n" for number in range(300)})
+    path = box.worktree("S1")
+    box.commit(path, **{f"many/file-{number}": "mine\n" for number in range(300)})
+    _, tip = box.move_target(**{f"many/file-{number}": "theirs\n" for number in range(300)})
+    code = (
+        "import os, signal, subprocess, sys, threading\n"
+        "from pathlib import Path\n"
+        "from orchestrator.git import Repository\n"
+        "import orchestrator.git.command as command\n"
+        "real = subprocess.Popen\n"
+        "class Popen(real):\n"
+        "    def __init__(self, argv, **more):\n"
+        "        super().__init__(argv, **more)\n"
+        "        if 'merge' in argv:\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "subprocess.Popen = Popen\n"
+        f"Repository.open(Path({str(box.root)!r})).refresh_branch(Path({str(path)!r}), {tip!r}, name='S1')\n"
+    )  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False)
+    assert done.returncode == -9
+    again = box.repo.refresh_branch(path, tip, name="S1")
+    assert again.kind == "conflict"
+    assert len(again.files) == 300
+    assert box("rev-parse", "MERGE_HEAD", cwd=path) == tip
+    assert box.repo.archived("S1") == []  # nothing was found half done
