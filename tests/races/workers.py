@@ -110,7 +110,7 @@ def write_until_killed(url, number, pipe):
     """Write for ever; the id of each write goes down the pipe once the use case has returned, not before."""
 
     def acknowledged(kind, name):
-        os.write(pipe, f"{kind} {name}\n".encode())
+        pipe.send((kind, name))
 
     with open_store(url) as store:
         ctx = context.Context(store)
@@ -136,21 +136,23 @@ def write_until_killed(url, number, pipe):
             acknowledged("failed", code)
 
 
-def with_wrong_clock(url, offset, agent, seconds, out):
-    """Heartbeat under a clock that is ``offset`` seconds off, and make every exclusive write that sweeps."""
+def with_wrong_clock(url, offset, agent, ttl, ready, stop, out):
+    """Register, heartbeat and write (each write sweeps) until told to stop, by a clock that is ``offset`` seconds off."""
     right = moments.system_now
     moments.system_now = lambda: moments.after(right(), offset)
     time.time = lambda real=time.time: real() + offset
-    failures, written, until = [], 0, time.monotonic() + seconds
+    lost, written = [], 0
     with open_store(url) as store:
         ctx = context.Context(store)
-        while time.monotonic() < until:
+        sessions.register(ctx, agent, "dev", ttl=ttl)
+        while not stop.is_set():
             try:
                 sessions.heartbeat(ctx.acting(agent))
-                written += 1
-                stories.add(ctx, f"{agent}-{written}", "W", title="only to write", domain="core")
             except SessionEnded as error:
-                failures.append(error.message)
+                lost.append(error.message)
                 break
+            written += 1
+            stories.add(ctx, f"{agent}-{written}", "W", title="only to write", domain="core")
+            ready.release()
             time.sleep(0.1)
-    out.put((agent, failures))
+    out.put((agent, lost))
