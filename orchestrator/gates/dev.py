@@ -109,11 +109,24 @@ def _work_evidence(project: Project, story: Row, tip: str) -> tuple[dict[str, An
             hint="Take these files back to the target's version and commit, or split the story.",
             violations=[{"path": v.path, "rule": v.rule, "message": v.message} for v in violations],
         )
-    rules = {"owns": list(domain.owns), "reads": list(domain.reads), "forbidden": list(domain.forbidden)}
+    rules = _rules(domain)
     return {
         "command": f"git rev-list --count {target}..{story['branch_name']}", "exit_code": 0, "commit": tip,
         "commits": len(commits), "files": len(changes), "rules": rules,
     }, rules  # fmt: skip
+
+
+def _seen_by_gate_2(project: Project, story: Row, tip: str) -> bool:
+    """Whether gate 2 was last passed with this very commit, by the rules that hold now."""
+    gates = [g for g in stories.show(project.ctx, story["story_code"])["gates"] if g["from_gate"] == 2]
+    domain = project.settings.domains.get(story["domain"], Domain())
+    return bool(gates) and (gates[-1]["metadata"].get("commit"), gates[-1]["metadata"].get("rules")) == (
+        tip, _rules(domain),
+    )  # fmt: skip
+
+
+def _rules(domain: Domain) -> dict[str, list[str]]:
+    return {"owns": list(domain.owns), "reads": list(domain.reads), "forbidden": list(domain.forbidden)}
 
 
 @keyed("story.submit")
@@ -133,8 +146,8 @@ def submit(project: Project, code: str) -> Row:
         raise GateFailed(
             f"{path} has changes that are not committed", hint="Commit them (or remove them), then submit again."
         )
-    # Commits that came after gate 2 are held to it as well.
-    _work_evidence(project, story, tip)
+    if not _seen_by_gate_2(project, story, tip):
+        _work_evidence(project, story, tip)  # commits that came after gate 2 are held to it as well
     checked = run_checks(project, path, tip, f"{code}-gate3")
     if not checked.ok:
         raise GateFailed(

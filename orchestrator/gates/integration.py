@@ -53,7 +53,11 @@ def _by_hand(project: Project, agent: str) -> bool:
 
 
 def integrate(project: Project, code: str) -> Row:
-    """Gate 6: merge with the target's tip and run the checks on the result. GateFailed: it went back to its dev."""
+    """Gate 6: merge with the target's tip and run the checks on the result. GateFailed: it went back to its dev.
+
+    The merge commit is made here, with the acting CTO in its message.
+    """
+    cto = project.ctx.agent
     maf, repo, target = project.acting(lc.TOOL), project.repo, project.settings.target
     began = maf.ctx.store.now()
     story = reviews.may(maf.ctx, "integrate", code)
@@ -62,24 +66,25 @@ def integrate(project: Project, code: str) -> Row:
         reason = f"{branch} is at {repo.find_tip(branch)}, submitted was {submitted}"
         raise _send_back(project, code, reason, {"decision": {"by": lc.TOOL}})
     tip = repo.tip(target)
-    if repo.is_ancestor(submitted, tip):
+    merged = repo.merge_tree(tip, submitted)
+    if isinstance(merged, Conflict):
+        # A path that is no UTF-8 cannot stand in the store as it is.
+        shown = [os.fsencode(name).decode("utf-8", "backslashreplace") for name in merged.files]
+        reason = f"conflict with {target} at {tip[:12]} in {', '.join(shown[:20])}"
+        proof: dict[str, Any] = {"conflict": shown, "target_tip": tip, "decision": {"by": lc.TOOL}}
+        raise _send_back(project, code, reason, proof)
+    found: dict[str, Any] = {"tree": merged.tree, "target_tip": tip, "target": target}
+    if merged.tree == repo.commit(tip).tree and repo.is_ancestor(submitted, tip):
         # It is there already: a crash after the target moved, or somebody merged it by hand.
-        merged_tree, checked_commit = repo.commit(tip).tree, tip
+        checked_commit, found["merged_before"] = tip, True
     else:
-        merged = repo.merge_tree(tip, submitted)
-        if isinstance(merged, Conflict):
-            # A path that is no UTF-8 cannot stand in the store as it is.
-            shown = [os.fsencode(name).decode("utf-8", "backslashreplace") for name in merged.files]
-            reason = f"conflict with {target} at {tip[:12]} in {', '.join(shown[:20])}"
-            proof: dict[str, Any] = {"conflict": shown, "target_tip": tip, "decision": {"by": lc.TOOL}}
-            raise _send_back(project, code, reason, proof)
-        merged_tree = merged.tree
-        checked_commit = repo.commit_merge(
-            merged_tree, [tip, submitted], f"Integration check of {code}", story["first_submitted_at"]
-        )
+        # The very commit that gate 7 puts on the target; until then nothing refers to it.
+        message = merge_message(stories.show(maf.ctx, code), cto, target)
+        checked_commit = repo.commit_merge(merged.tree, [tip, submitted], message, began)
+        found |= {"merge": checked_commit, "merge_by": cto}
     with fresh_worktree(project, checked_commit) as path:
         checked = run_checks(project, path, submitted, f"{code}-gate6")
-    evidence = {**checked.evidence, "tree": merged_tree, "target_tip": tip, "target": target}
+    evidence = {**checked.evidence, **found}
     if not checked.ok:
         reason = f"merged with {target} at {tip[:12]}, {checked.summary}\n{excerpt(checked.tail)}".strip()
         raise _send_back(project, code, reason, evidence)
@@ -127,15 +132,17 @@ def _merge_integrated(project: Project, story: Row) -> Row:
     integrated = next(g for g in reversed(story["gates"]) if g["to_gate"] == 7)["metadata"]
     old = integrated["target_tip"]
     # What gate 6 found on the target already may lie anywhere on it; else only what came since can be the merge.
-    commit = repo.find_merge(target, submitted, since=None if repo.is_ancestor(submitted, old) else old)
+    commit = repo.find_merge(target, submitted, since=None if integrated.get("merged_before") else old)
     if commit is None:
         if repo.find_tip(story["branch_name"]) != submitted:
             reason = f"{story['branch_name']} has moved from the submitted {submitted}"
             raise _send_back(project, code, reason, {"decision": {"by": lc.TOOL}})
         if repo.tip(target) != old:
             raise _TargetMoved(f"{target} moved from {old[:12]} to {repo.tip(target)[:12]}")
-        message = merge_message(story, project.ctx.agent, target)
-        commit = repo.commit_merge(integrated["tree"], [old, submitted], message, began)
+        commit = integrated.get("merge")
+        if commit is None or integrated["merge_by"] != project.ctx.agent or repo.resolve(commit) is None:
+            message = merge_message(story, project.ctx.agent, target)
+            commit = repo.commit_merge(integrated["tree"], [old, submitted], message, began)
         try:
             repo.update_branch(target, commit, old, f"merge {code}")
         except LostRace as lost:
@@ -173,7 +180,7 @@ def merge_message(story: Row, cto: str, target: str) -> str:
         lines.append(f"Wave: {story['wave_code']}")
     lines.append(f"Story: {story['story_code']}")
     for gate in lc.GATES:
-        by = cto if gate.number == lc.GATES[-1].number else passed[gate.number]["agent_id"]
+        by = {6: lc.TOOL, 7: cto}.get(gate.number) or passed[gate.number]["agent_id"]
         lines.append(f"Gate-{gate.number}: {gate.name}, {by}")
     lines.append(f"Submitted: {story['submitted_commit']}")
     return "\n".join(lines) + "\n"
