@@ -36,27 +36,33 @@ UPDATE stories
 RETURNING id, wave_id, status, current_gate, assigned_agent, assigned_at, branch_name, base_commit, started_at,
           completed_at, submitted_commit, first_submitted_at, fencing_token, updated_at;
 
--- The best ready story: in an active wave, nothing it depends on left. In the order of the partial index.
+-- The best ready story: in an active wave, nothing it depends on left. In the order of the partial index, which both
+-- planners follow to the first that fits: the wave is looked up for each, as a join would be begun from the waves and
+-- sort all their ready stories.
 -- name: story.next
-SELECT s.*, w.wave_code, w.status AS wave_status, w.updated_at AS wave_updated_at
-  FROM stories s JOIN waves w ON w.id = s.wave_id
- WHERE s.status = 'ready' AND w.status = 'active'
+SELECT s.*, (SELECT w.wave_code FROM waves w WHERE w.id = s.wave_id) AS wave_code, 'active' AS wave_status,
+       (SELECT w.updated_at FROM waves w WHERE w.id = s.wave_id) AS wave_updated_at
+  FROM stories s
+ WHERE s.status = 'ready' AND (SELECT w.status FROM waves w WHERE w.id = s.wave_id) = 'active'
    AND NOT EXISTS (SELECT 1 FROM story_dependencies d JOIN stories p ON p.id = d.depends_on_story_id
                     WHERE d.story_id = s.id AND p.status <> 'completed')
    AND NOT EXISTS (SELECT 1 FROM emergency_stops e WHERE e.lifted_at IS NULL
-                    AND (e.scope = 'all' OR (e.scope = 'wave' AND e.scope_value = w.wave_code)
-                         OR (e.scope = 'domain' AND e.scope_value = s.domain)))
+                    AND (e.scope = 'all' OR (e.scope = 'domain' AND e.scope_value = s.domain)
+                         OR (e.scope = 'wave'
+                             AND e.scope_value = (SELECT w.wave_code FROM waves w WHERE w.id = s.wave_id))))
  ORDER BY s.priority, s.created_at, s.id LIMIT 1;
 
 -- name: story.next_of_domain
-SELECT s.*, w.wave_code, w.status AS wave_status, w.updated_at AS wave_updated_at
-  FROM stories s JOIN waves w ON w.id = s.wave_id
- WHERE s.status = 'ready' AND s.domain = :domain AND w.status = 'active'
+SELECT s.*, (SELECT w.wave_code FROM waves w WHERE w.id = s.wave_id) AS wave_code, 'active' AS wave_status,
+       (SELECT w.updated_at FROM waves w WHERE w.id = s.wave_id) AS wave_updated_at
+  FROM stories s
+ WHERE s.status = 'ready' AND s.domain = :domain AND (SELECT w.status FROM waves w WHERE w.id = s.wave_id) = 'active'
    AND NOT EXISTS (SELECT 1 FROM story_dependencies d JOIN stories p ON p.id = d.depends_on_story_id
                     WHERE d.story_id = s.id AND p.status <> 'completed')
    AND NOT EXISTS (SELECT 1 FROM emergency_stops e WHERE e.lifted_at IS NULL
-                    AND (e.scope = 'all' OR (e.scope = 'wave' AND e.scope_value = w.wave_code)
-                         OR (e.scope = 'domain' AND e.scope_value = s.domain)))
+                    AND (e.scope = 'all' OR (e.scope = 'domain' AND e.scope_value = s.domain)
+                         OR (e.scope = 'wave'
+                             AND e.scope_value = (SELECT w.wave_code FROM waves w WHERE w.id = s.wave_id))))
  ORDER BY s.priority, s.created_at, s.id LIMIT 1;
 
 -- name: story.open_dependencies
