@@ -1,0 +1,1 @@
+"""What the figures come from: ratios measured in one run, side by side. See README.md here."""
