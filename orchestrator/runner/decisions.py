@@ -27,6 +27,8 @@ from orchestrator.service.stops import covers
 from orchestrator.store import Row
 
 Board = dict[str, list[Row]]
+PATIENCE = 2
+"""After so many merge conflicts, younger stories let one pass."""
 
 
 class Decisions:
@@ -50,7 +52,7 @@ class Decisions:
         acted |= self._approve([s for s in free if s["status"] == lc.StoryStatus.BACKLOG])
         acted |= self._judge([s for s in active if s["status"] == lc.StoryStatus.QA_REVIEW])
         acted |= self._accept([s for s in review if s["current_gate"] == 5])
-        acted |= self._merge([s for s in review if s["current_gate"] in (6, 7)])
+        acted |= self._merge([s for s in review if s["current_gate"] in (6, 7)], self._held_up(active))
         acted |= self._work_held([s for s in active if s["status"] in lc.HELD_STORIES])
         acted |= self._assign([s for s in active if s["status"] == lc.StoryStatus.READY], board)
         return acted
@@ -192,10 +194,25 @@ class Decisions:
                 self._desk.warn(f"approve {code}", f"{code} waits for `maf story approve {code}`", story=code)
         return acted
 
-    def _merge(self, queue: list[Row]) -> bool:
-        """One at a time, oldest first."""
+    def _held_up(self, active: list[Row]) -> tuple[str, str] | None:
+        """The age of the oldest story that others have kept from its merge too often, and that is on its way again.
+
+        None while a person is what it waits for: then nobody else has to wait too.
+        """
+        if HUMAN in (self._mode(lc.Role.QA), self._mode(lc.Role.PM)):
+            return None
+        review = {lc.StoryStatus.QA_REVIEW, lc.StoryStatus.PM_REVIEW}
+        ours = {slot.agent for slot in self._desk.slots.slots}
+        often = [s for s in active if s["conflicts"] >= PATIENCE]
+        coming = [s for s in often if s["status"] in review or s["assigned_agent"] in ours]
+        return min((_age(s) for s in coming), default=None)
+
+    def _merge(self, queue: list[Row], first: tuple[str, str] | None) -> bool:
+        """One at a time, oldest first; none that is younger than ``first``, so that nobody starves."""
         desk = self._desk
         for story in sorted(queue, key=_age):
+            if first is not None and _age(story) > first:
+                break
             code, mode = story["story_code"], self._mode(lc.Role.CTO)
             if mode == HUMAN:
                 desk.warn(f"merge {code} {story['fencing_token']}", f"{code} waits for `maf merge {code}`", story=code)

@@ -8,7 +8,6 @@ repository.
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
 from collections import deque
@@ -88,11 +87,6 @@ class Runner:
         """Ask the loop to end (from a signal handler): agents are ended, their stories given back."""
         self.desk.ending = why
         self.desk.workers.nudge()
-
-    def handle_signals(self) -> None:
-        """End in good order on SIGINT and SIGTERM."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda n, _: self.end(signal.Signals(n).name))
 
     def _turn(self) -> bool:
         """Settle what has ended, look, and sleep where there was nothing to do. Whether all is over."""

@@ -68,12 +68,12 @@ def board(ctx: Context) -> dict[str, list[Row]]:
 
 
 def attempts_left(ctx: Context, code: str, allowed: int) -> int:
-    """How many more launches a story may have. A launch that only a merge conflict undid is given again, once each."""
+    """How many more launches a story may have. One that another story's merge undid is given again."""
     with ctx.store.read() as reader:
         story = find_story(reader, code)
         used = int(reader.must("run.attempts", story_id=story["id"])["attempts"])
         conflicts = int(reader.must("runner.conflicts", story_id=story["id"])["conflicts"])
-    return allowed + min(conflicts, allowed) - used
+    return allowed + conflicts - used
 
 
 def last_words(ctx: Context, code: str) -> str:

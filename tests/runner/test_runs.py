@@ -367,3 +367,54 @@ def test_idle_it_costs_nothing_and_is_small(both):
 def ticks(pid):
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
+
+
+ONE_LINE = """
+if git rev-parse -q --verify MERGE_HEAD > /dev/null; then
+    echo $({ git show :2:all; git show :3:all; } | tr ' ' '\\n' | sort -u) > all
+    git add . && git commit -qm "resolved {story}"
+fi
+touch all; grep -qw {story} all || echo $(cat all) {story} > all
+git add .; git diff --cached --quiet || git commit -qm "{story}"
+""".strip()
+"""Any two changes of it conflict."""
+
+
+def test_a_story_that_others_keep_from_its_merge_goes_first(box):
+    """Z commits only when the target has moved under it, twice; from then on the younger ones let it pass."""
+    tried = box.root.parent / "tried"
+    moved = f"""
+if [ {{story}} = Z ]; then
+    echo . >> {tried}; from=$(git rev-parse main); left=400
+    while [ $(wc -l < {tried}) -le 2 ] && [ $(git rev-parse main) = $from ] && [ $left -gt 0 ]; do
+        sleep 0.05; left=$((left - 1))
+    done
+fi
+"""
+    box.set(agents=(script(moved + ONE_LINE),), run=Run(agents=3, backoff=0.01, max_attempts=1))
+    box.wave(start=False)
+    box.story("Z", priority=1)
+    for number in range(10):
+        box.story(f"S{number}", priority=2)
+    there = run(box)
+    assert there.result, there.said()
+    conflicts = [g["created_at"] for g in box.show("Z")["gates"] if "conflict" in g["metadata"]]
+    assert len(conflicts) >= 2
+    done = {code: box.show(code)["completed_at"] for code in box.merges()}
+    submitted = {code: box.show(code)["first_submitted_at"] for code in done}
+    younger = [code for code in done if submitted[code] > submitted["Z"]]
+    assert younger
+    assert [code for code in younger if conflicts[1] < done[code] < done["Z"]] == []
+    box.sound()
+
+
+def test_a_conflict_that_its_dev_does_not_resolve_uses_attempts_up(box):
+    """Only what others have merged since gives an attempt back."""
+    lazy = "git merge --abort 2> /dev/null; echo {story} > all; git add .; git commit --allow-empty -qm {story}"
+    box.set(agents=(script(lazy),), run=Run(agents=2, backoff=0.01, max_attempts=2))
+    box.wave(stories_=["S1", "S2"], start=False)
+    assert run(box).result is False
+    statuses = {box.show(code)["status"]: code for code in ("S1", "S2")}
+    assert set(statuses) == {"completed", "failed"}
+    assert len(box.show(statuses["failed"])["runs"]) == 3
+    box.sound()
