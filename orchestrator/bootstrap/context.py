@@ -70,8 +70,11 @@ class Desk:
 
     @property
     def agent(self) -> str:
-        """Who acts: ``--agent``, else ``MAF_AGENT``, else ``user``."""
-        return self.given.agent or self.environment.get("MAF_AGENT") or lc.USER
+        """Who acts: ``--agent``, else ``MAF_AGENT``, else ``user``. WrongRole: the tool's own id is named."""
+        agent = self.given.agent or self.environment.get("MAF_AGENT") or lc.USER
+        if agent == lc.TOOL:
+            raise WrongRole(f"{agent!r} is the tool's own id", hint="Say who acts: --agent ID, or set MAF_AGENT.")
+        return agent
 
     def _policy(self) -> Policy:
         plain = Policy()
@@ -90,9 +93,9 @@ class Desk:
         return found[0]
 
     def _from_launcher(self, variable: str) -> int | None:
-        """A number that the runner gave to the agent it launched; of no meaning for anybody else."""
+        """A number that the runner gave to the agent it launched; of no meaning for anybody else than ``MAF_AGENT``."""
         text = self.environment.get(variable)
-        if not text or self.agent != self.environment.get("MAF_AGENT"):
+        if not text or self.agent == lc.USER or self.agent != (self.environment.get("MAF_AGENT") or self.agent):
             return None
         if not (text.isascii() and text.isdigit() and len(text) < 18):
             raise InvalidInput(f"{variable} is {text[:60]!r}; it must be a whole number", hint=f"Unset {variable}.")
@@ -104,6 +107,16 @@ class Desk:
         token = self.given.token if self.given.token is not None else self._from_launcher("MAF_TOKEN")
         epoch = self._from_launcher("MAF_SESSION")
         return Context(self.store, self.agent, epoch, token, self.given.key, self._policy())
+
+    def keep_alive(self) -> None:
+        """Renew the session of the agent that is named, if it has one: what a use case does, for a command without.
+
+        SessionEnded: the command carries an older epoch (``MAF_SESSION``).
+        """
+        if self.agent != lc.USER:
+            from orchestrator.service import sessions
+
+            sessions.keep_alive(self.ctx)
 
     def role(self, role: str) -> Context:
         """The context for a command of ``role``: the acting agent's, else that of the id which plays the role.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -30,7 +31,8 @@ def register(
     cli: Cli, agent_id: str, role: str, domain: str | None, takeover: bool, ttl: int | None, vm: str | None
 ) -> None:
     """Register an agent, or a further life of its id."""
-    row = sessions.register(cli.ctx.acting(lc.USER), agent_id, role, domain=domain, vm=vm, takeover=takeover, ttl=ttl)
+    person = replace(cli.ctx, agent=lc.USER, epoch=None, token=None)
+    row = sessions.register(person, agent_id, role, domain=domain, vm=vm, takeover=takeover, ttl=ttl)
     cli.out(
         row,
         f"{agent_id} is registered as {role} (epoch {row['epoch']}). Its commands: --agent {agent_id}, or MAF_AGENT",
@@ -44,7 +46,7 @@ def heartbeat(cli: Cli) -> None:
     cli.out(row, f"{clean(row['agent_id'])} is {row['status']}, live until {short(row['lease_until'])} UTC")
 
 
-@command(cli, "list", "maf agent list", "maf agent list --all")
+@command(cli, "list", "maf agent list", "maf agent list --all", looks=True)
 @click.option("--all", "ended", is_flag=True, help="Those whose session has ended, too.")
 def list_(cli: Cli, ended: bool) -> None:
     """The agents, live ones first."""
@@ -63,7 +65,7 @@ def list_(cli: Cli, ended: bool) -> None:
     cli.out(rows, people)
 
 
-@command(cli, "show", "maf agent show dev-1")
+@command(cli, "show", "maf agent show dev-1", looks=True)
 @_id
 def show(cli: Cli, agent_id: str) -> None:
     """An agent: its session, what it holds, its lives."""

@@ -6,6 +6,7 @@ import difflib
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
@@ -15,7 +16,7 @@ import click
 
 from orchestrator.bootstrap.context import Desk, Given
 from orchestrator.cli.text import Screen, clean
-from orchestrator.domain.errors import InvalidInput
+from orchestrator.domain.errors import InvalidInput, MafError, StoreUnavailable
 
 F = TypeVar("F", bound=Callable[..., Any])
 ENVELOPE = 1
@@ -199,9 +200,13 @@ def group(name: str, help: str) -> Group:  # noqa: A002 - click's own word
 
 
 def command(
-    parent: Group | None, name: str, *examples: str, params: Sequence[click.Parameter] = (), **more: Any
-) -> Callable[[F], Command]:
-    """Make a command of a function that is called with a :class:`Cli` first. Its docstring is the help."""
+    parent: Group | None, name: str, *examples: str, params: Sequence[click.Parameter] = (), looks: bool = False,
+    **more: Any,
+) -> Callable[[F], Command]:  # fmt: skip
+    """Make a command of a function that is called with a :class:`Cli` first. Its docstring is the help.
+
+    ``looks``: it only reads the store. Given with an agent's id it is a sign of life all the same.
+    """
 
     def decorate(function: F) -> Command:
         @wraps(function)
@@ -209,7 +214,17 @@ def command(
             options = click.get_current_context().find_root().ensure_object(Options)
             try:
                 with Cli(options) as cli:
-                    return function(cli, *args, **kwargs)
+                    if looks:
+                        cli.keep_alive()
+                    try:
+                        return function(cli, *args, **kwargs)
+                    except StoreUnavailable:
+                        raise
+                    except MafError:
+                        # What was refused was rolled back, and the sign of life that it was with it.
+                        with suppress(MafError):
+                            cli.keep_alive()
+                        raise
             except BrokenPipeError:
                 raise ReaderGone from None  # click would make exit code 1 of it, which says something else here
 

@@ -22,7 +22,7 @@ def _public(cli: Cli) -> str:
     return public(cli.location.store()[0])
 
 
-@command(cli, "info", "maf db info", "maf db info --db postgresql://db.example.org/maf")
+@command(cli, "info", "maf db info", "maf db info --db postgresql://db.example.org/maf", looks=True)
 def info(cli: Cli) -> None:
     """Where the store is, its versions, its size, its tables."""
     from orchestrator.store import upkeep
@@ -65,7 +65,7 @@ def check(cli: Cli) -> None:
     cli.out({"whole": True, "problems": []}, "the store is whole")
 
 
-@command(cli, "backup", "maf db backup ~/backups/maf.db", "maf db backup maf-copy.db --force")
+@command(cli, "backup", "maf db backup ~/backups/maf.db", "maf db backup maf-copy.db --force", looks=True)
 @click.argument("path", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 def backup(cli: Cli, path: Path, force: bool) -> None:
@@ -83,7 +83,7 @@ def backup(cli: Cli, path: Path, force: bool) -> None:
     cli, "query",
     'maf db query "SELECT story_code, status FROM stories"',
     'maf db query "SELECT * FROM signals" --csv > signals.csv',
-    "maf db query --search parser",
+    "maf db query --search parser", looks=True,
 )  # fmt: skip
 @click.argument("sql", metavar="[SQL]", required=False)
 @click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values.")
@@ -135,7 +135,7 @@ def _cell(value: Any) -> str:
     cli, "export",
     "maf db export out/ --format csv",
     "maf db export out/ --format json --table stories --table signals",
-    "maf db export out/ --format sqlite --fts",
+    "maf db export out/ --format sqlite --fts", looks=True,
 )  # fmt: skip
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--format", "kind", type=click.Choice(["json", "csv", "sqlite"]), default="json", show_default=True,

@@ -25,7 +25,8 @@ Data goes to stdout, progress and errors to stderr. With `--json` stdout holds o
 
 Who acts is `--agent`, else `MAF_AGENT`, else `user`. A role that `maf.toml` gives to `auto` or `human` acts under its
 id there (`pm`, `qa`, `cto`) where nobody is named, and its session is registered when it is needed. `MAF_SESSION` (the
-epoch) and `MAF_TOKEN` hold for the agent in `MAF_AGENT`.
+epoch) and `MAF_TOKEN` hold for the agent in `MAF_AGENT` where that is set, else for whoever acts. Every command given
+with an agent's id is a sign of life of its session, also one that only looks and one that is refused.
 """
 
 

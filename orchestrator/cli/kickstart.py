@@ -12,7 +12,7 @@ from orchestrator.domain import lifecycle as lc
     None, "kickstart",
     "maf kickstart dev --agent dev-1",
     'claude "$(maf kickstart qa --agent qa-1)"',
-    "maf kickstart dev --story S-1", short_help="The prompt that starts an agent of a role."
+    "maf kickstart dev --story S-1", short_help="The prompt that starts an agent of a role.", looks=True,
 )  # fmt: skip
 @click.argument("role", type=click.Choice([r.value for r in lc.Role]))
 @click.option("--story", metavar="CODE", help="A story to work on. Default: the one that the agent holds.")

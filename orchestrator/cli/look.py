@@ -10,7 +10,14 @@ from orchestrator.cli.base import Cli, command
 from orchestrator.cli.text import Screen, clean, short
 
 
-@command(None, "status", "maf status", "maf status --json", short_help="One look: waves, stories, agents, signals.")
+@command(
+    None,
+    "status",
+    "maf status",
+    "maf status --json",
+    short_help="One look: waves, stories, agents, signals.",
+    looks=True,
+)
 def status(cli: Cli) -> None:
     """One look: waves, stories under way, agents, what waits for somebody."""
     from orchestrator.service import board
@@ -59,7 +66,7 @@ def _status(screen: Screen, data: dict[str, Any]) -> None:
     "maf history --limit 20",
     "maf history S-1",
     "maf history --at 2026-11-22T10:30",
-    "maf history --at 15m", short_help="What happened; the state as it was."
+    "maf history --at 15m", short_help="What happened; the state as it was.", looks=True,
 )  # fmt: skip
 @click.argument("code", metavar="[CODE]", required=False)
 @click.option(

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 import click
 
 from orchestrator import __version__
-from orchestrator.cli.base import Group, Options, ReaderGone, envelope
+from orchestrator.cli.base import Cli, Group, Options, ReaderGone, envelope
 from orchestrator.cli.text import Screen, clean, make_streams_safe
 from orchestrator.domain.errors import MafError
 
@@ -92,7 +92,19 @@ root.examples = (
     "maf plan import plan.yaml     waves and stories go in",
     "maf run                       agents do them; maf status looks on",
 )
-click.version_option(__version__, prog_name="maf", message="%(prog)s %(version)s")(root)
+
+
+def _version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked:
+        with Cli(ctx.find_root().ensure_object(Options)) as cli:
+            cli.out({"version": __version__}, lambda screen: screen.line(f"maf {__version__}"))
+        ctx.exit()
+
+
+root.params.append(
+    click.Option(["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version,
+                 help="Show the version and exit.")
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

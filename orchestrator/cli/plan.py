@@ -89,7 +89,7 @@ def check(cli: Cli, paths: tuple[str, ...], format_: str | None) -> None:
     cli.out(counts, lambda s: _tell(s, counts, "right"))
 
 
-@command(cli, "show", "maf plan show", "maf plan show --json")
+@command(cli, "show", "maf plan show", "maf plan show --json", looks=True)
 def show(cli: Cli) -> None:
     """The plan as the store has it: waves, their stories, what waits for what."""
     from orchestrator.service import stories, waves

@@ -79,7 +79,7 @@ def done(cli: Cli, signal_id: str) -> None:
     cli.out(signals.done(cli.ctx, signal_id), "processed")
 
 
-@command(cli, "show", "maf signal show 0199…")
+@command(cli, "show", "maf signal show 0199…", looks=True)
 @_id
 def show(cli: Cli, signal_id: str) -> None:
     """A signal and who has heard it."""
@@ -101,7 +101,7 @@ def _show(screen: Screen, data: dict[str, Any]) -> None:
         )
 
 
-@command(cli, "list", "maf signal list", "maf signal list --story S-1 --status pending")
+@command(cli, "list", "maf signal list", "maf signal list --story S-1 --status pending", looks=True)
 @click.option("--story", metavar="CODE", help="Only about this story.")
 @click.option("--status", type=click.Choice([s.value for s in lc.SignalStatus]), help="Only with this status.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="The newest so many.")

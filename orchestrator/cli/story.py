@@ -55,7 +55,7 @@ def depend(cli: Cli, code: str, after: str) -> None:
     cli.out({"story_code": code, "after": after}, f"{code} waits for {after}")
 
 
-@command(cli, "list", "maf story list", "maf story list --wave W1 --status ready")
+@command(cli, "list", "maf story list", "maf story list --wave W1 --status ready", looks=True)
 @click.option("--wave", metavar="WAVE", help="Only this wave's.")
 @click.option("--status", metavar="STATUS", help="Only those with this status.")
 def list_(cli: Cli, wave: str | None, status: str | None) -> None:
@@ -78,7 +78,7 @@ def list_(cli: Cli, wave: str | None, status: str | None) -> None:
     cli.out(rows, people)
 
 
-@command(cli, "show", "maf story show S-1", "maf story show S-1 --json")
+@command(cli, "show", "maf story show S-1", "maf story show S-1 --json", looks=True)
 @_code
 def show(cli: Cli, code: str) -> None:
     """Everything about a story: criteria, gates and their evidence, findings, attempts."""

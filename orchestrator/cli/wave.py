@@ -36,7 +36,7 @@ def add(
     cli.out(row, f"{code} is planned. Next: maf story add CODE --wave {code} --title TITLE --domain D --criteria TEXT")
 
 
-@command(cli, "list", "maf wave list", "maf wave list --json")
+@command(cli, "list", "maf wave list", "maf wave list --json", looks=True)
 def list_(cli: Cli) -> None:
     """All waves with their counts."""
     rows = waves.listing(cli.ctx)
@@ -77,14 +77,14 @@ def _show(cli: Cli, code: str) -> None:
     cli.out(data, people)
 
 
-@command(cli, "show", "maf wave show W1")
+@command(cli, "show", "maf wave show W1", looks=True)
 @_code
 def show(cli: Cli, code: str) -> None:
     """A wave and its stories."""
     _show(cli, code)
 
 
-@command(cli, "status", "maf wave status W1 --json")
+@command(cli, "status", "maf wave status W1 --json", looks=True)
 @_code
 def status(cli: Cli, code: str) -> None:
     """How far a wave is: its counts and stories."""

@@ -95,6 +95,21 @@ def heartbeat(ctx: Context) -> dict[str, Any]:
     return ctx.store.write(work, scope=SHARED)
 
 
+def keep_alive(ctx: Context) -> None:
+    """Renew the acting session's lease and change nothing else; an id without a live session is none's business here.
+
+    SessionEnded: the context carries an epoch, and its life has ended.
+    """
+
+    def work(tx: Tx) -> None:
+        if ctx.epoch is not None:
+            renewed(tx, ctx.agent, ctx.epoch)
+        else:
+            tx.mark("session.renew", agent_id=names.agent_id(ctx.agent), epoch=None, now=tx.now)
+
+    ctx.store.write(work, scope=SHARED)
+
+
 @use_case("agent.end")
 def end(act: Act, agent: str, *, reason: str = "it said so") -> Row:
     """End a session: its own, or any by pm, cto or the person. Its story is released, its deliveries given back."""
