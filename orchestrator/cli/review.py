@@ -45,8 +45,13 @@ def reject(cli: Cli, code: str, findings: tuple[str, ...], coverage: int | None)
 @_code
 @click.option("--notes", metavar="TEXT", help="Kept with the gate.")
 def accept(cli: Cli, code: str, notes: str | None) -> None:
-    """Pass gate 5 (pm): the story joins the merge queue."""
-    row = reviews.accept(cli.role("pm"), code, notes=notes)
+    """Pass gate 5 (pm): the story joins the merge queue.
+
+    Where its branch is not at the submitted commit any more, it goes back to its dev: exit code 1.
+    """
+    from orchestrator.gates.review import accept as let_pass
+
+    row = let_pass(cli.project("pm"), code, notes=notes)
     cli.out(row, f"{code} is accepted. Next: maf merge {code} --agent cto")
 
 
