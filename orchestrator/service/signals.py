@@ -6,7 +6,9 @@ from typing import Any
 
 from orchestrator.domain import ids, names
 from orchestrator.domain import lifecycle as lc
-from orchestrator.domain.errors import InvalidInput, LostRace, MafError, NotFound, Refused, WrongRole, WrongState
+from orchestrator.domain.errors import (
+    InvalidInput, LostRace, MafError, NotFound, Refused, StaleToken, WrongRole, WrongState,
+)  # fmt: skip
 from orchestrator.domain.moments import after
 from orchestrator.service.context import Act, Context, save_session, use_case
 from orchestrator.service.deliveries import emit, inbox_of, show_state
@@ -70,8 +72,9 @@ def _send(
         raise InvalidInput("a priority is 1 or more", hint="1 is the most urgent.")
     if expires_in is not None and not 0 < expires_in <= 366 * 86400:
         raise InvalidInput("a signal expires after more than 0 seconds and within a year", hint="Give seconds.")
-    answered = _cause(tx, cause)
+    answered = _cause(tx, cause if cause is not None else _named_in(rule, payload))
     body, about = _payload(act, rule, payload or {}, story, answered)
+    _refuse_stale_token(act, about)
     whom = to if to is not None else _default_addressee(rule, answered)
     _refuse_storm(act, answered)
     tx.activity(act.agent, "signal.send", about["id"] if about else None, type=signal_type)
@@ -94,6 +97,24 @@ def _cause(tx: Tx, cause: str | None) -> Row | None:
     if found is None:
         raise NotFound(f"there is no signal {cause[:60]!r}", hint="See `maf signal inbox`.")
     return found
+
+
+def _named_in(rule: lc.SignalRule, payload: Any) -> str | None:
+    """What an answer's payload says that it answers."""
+    named = payload.get("answers") if rule.type is lc.SignalType.ANSWER and isinstance(payload, dict) else None
+    return named if isinstance(named, str) else None
+
+
+def _refuse_stale_token(act: Act, about: Row | None) -> None:
+    """StaleToken where a dev carries a token that proves none of its open assignments, or not that of ``about``."""
+    token = act.ctx.token
+    if token is None or act.role != lc.Role.DEV:
+        return
+    held = {a["story_id"]: a["fencing_token"] for a in act.tx.all("assignment.open_of_agent", agent_id=act.agent)}
+    if token != held[about["id"]] if about and about["id"] in held else token not in held.values():
+        raise StaleToken(
+            f"the token {token} is stale: {act.agent} holds no story by it", hint="Stop: the story has been given away."
+        )
 
 
 def _payload(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.domain import lifecycle as lc
-from orchestrator.service import sessions, signals, stories
+from orchestrator.service import reviews, sessions, signals, stories
 from tests.service.world import HOUR, RAN, World
 
 UNKNOWN = "0190a6d0-0000-7000-8000-0000000000ff"
@@ -151,6 +151,32 @@ def test_a_story_named_wins_over_the_current_one(world: World):
     world.story("S-2")
     sent = signals.send(world.dev, "help_needed", QUESTION, story="S-2")
     assert sent["story_id"] == sent["payload"]["story_id"] == world.look("S-2")["id"]
+
+
+def test_the_payload_may_name_what_is_answered(world: World):
+    asked = signals.send(world.dev, "help_needed", QUESTION)
+    told = signals.send(world.pm, "answer", {"text": "so", "answers": asked["id"]})
+    assert (told["to_agent"], told["cause_id"]) == ("dev-1", asked["id"])
+    world.refused(3, lambda: signals.send(world.pm, "answer", {"text": "so", "answers": UNKNOWN}))
+    world.refused(2, lambda: signals.send(world.pm, "answer", {"text": "so", "answers": 7}))
+
+
+def test_a_stale_token_speaks_for_nobody(world: World):
+    """A dev whose story was given away carries on unawares: it is told so, whatever it sends."""
+    world.wave("S-1", "S-2")
+    world.begin("S-1")
+    carrying = {token: world.user.acting("dev-1", token=token) for token in (1, 2)}
+    signals.send(carrying[1], "help_needed", QUESTION)
+    signals.send(carrying[1], "help_needed", QUESTION, story="S-2")  # about another's story
+    world.refused(4, lambda: signals.send(carrying[2], "blocked", {"reason": "no key"}), "stale")
+    world.submit("S-1")
+    signals.send(carrying[1], "help_needed", QUESTION)  # under QA it is still its own
+    reviews.qa_reject(world.qa, "S-1", findings=["slow"])
+    stories.release(world.pm, "S-1", reason="somebody else shall")
+    world.begin("S-1", world.dev2)
+    world.refused(4, lambda: signals.send(carrying[1], "blocked", {"reason": "no key"}), "stale")
+    world.refused(4, lambda: signals.send(carrying[1], "help_needed", QUESTION, story="S-1"), "stale")
+    assert world.session("dev-1")["status"] == "idle"
 
 
 # --- bad input -------------------------------------------------------------------------------------------------
