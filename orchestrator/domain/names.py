@@ -56,13 +56,15 @@ def domain(value: str) -> str:
     return value
 
 
-def text(value: str, what: str, *, limit: int = MAX_PAYLOAD_BYTES, single_line: bool = False) -> str:
+def text(
+    value: str, what: str, *, limit: int = MAX_PAYLOAD_BYTES, single_line: bool = False, required: bool = False
+) -> str:
     """A text that both stores can hold: no NUL, no lone surrogate, at most ``limit`` characters.
 
-    ``single_line`` also refuses line breaks, other control characters and bidirectional controls: such a
-    text is printed in tables, where they would pose as something else.
+    ``required`` refuses a blank one. ``single_line`` does too, and also line breaks, other control characters and
+    bidirectional controls: such a text is printed in tables, where they would pose as something else.
     """
-    if not value.strip() and single_line:
+    if not value.strip() and (single_line or required):
         raise InvalidInput(f"{what} is empty", hint=f"Give {what} some text.")
     if "\x00" in value:
         raise InvalidInput(f"{what} contains a NUL character", hint="Remove the NUL character.")

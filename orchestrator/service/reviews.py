@@ -168,7 +168,7 @@ def accept(act: Act, code: str, *, notes: str | None = None, policy: str | None 
 @use_case("review.return", lc.STORY_ACTIONS["return"].by)
 def give_back(act: Act, code: str, *, reason: str) -> Row:
     """Return at gate 5: back to gate 2 with its dev."""
-    names.text(reason, "the reason", limit=4000)
+    names.text(reason, "the reason", limit=4000, required=True)
     story = find_story(act.tx, code)
     action = check("return", story)
     act.tx.activity(act.agent, "review.return", story["id"])
@@ -229,7 +229,7 @@ def merge(act: Act, code: str, *, merge_commit: str, evidence: dict[str, Any]) -
 @use_case("merge.refuse", lc.STORY_ACTIONS["refuse"].by)
 def refuse(act: Act, code: str, *, reason: str, evidence: dict[str, Any] | None = None) -> Row:
     """Refuse at gate 6 or 7 (a conflict, a failed check, another branch tip): back to gate 2 with its dev."""
-    names.text(reason, "the reason", limit=8000)
+    names.text(reason, "the reason", limit=8000, required=True)
     story = find_story(act.tx, code)
     action = check("refuse", story)
     act.tx.activity(act.agent, "merge.refuse", story["id"])

@@ -7,7 +7,14 @@ from typing import Any
 from orchestrator.domain import ids, names
 from orchestrator.domain import lifecycle as lc
 from orchestrator.domain.errors import (
-    InvalidInput, LostRace, MafError, NotFound, Refused, StaleToken, WrongRole, WrongState,
+    InvalidInput,
+    LostRace,
+    MafError,
+    NotFound,
+    Refused,
+    StaleToken,
+    WrongRole,
+    WrongState,
 )  # fmt: skip
 from orchestrator.domain.moments import after
 from orchestrator.service.context import Act, Context, save_session, use_case

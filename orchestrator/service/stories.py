@@ -43,7 +43,8 @@ def insert_story(
     if description is not None:
         names.text(description, "the description")
     items = [
-        {"text": names.text(c.text, "a criterion", limit=4000), **({"id": c.id} if c.id else {})} for c in criteria
+        {"text": names.text(c.text, "a criterion", limit=4000, required=True), **({"id": c.id} if c.id else {})}
+        for c in criteria
     ]
     story = tx.write(
         "story.insert", id=ids.new_id(), wave_id=wave["id"], story_code=code,
@@ -257,7 +258,7 @@ def submit(act: Act, code: str, *, commit: str, evidence: dict[str, Any], checke
 @use_case("story.release", (lc.Role.PM, lc.TOOL))
 def release(act: Act, code: str, *, reason: str) -> Row:
     """Take an assigned or started story back to ready; its branch, commits and findings stay."""
-    names.text(reason, "the reason", limit=4000)
+    names.text(reason, "the reason", limit=4000, required=True)
     return release_held(act.tx, code, reason, lc.EndReason.RELEASED, by=act.agent)
 
 
@@ -281,7 +282,7 @@ def fail_story(tx: Tx, code: str, why: str, by: str) -> Row:
 @use_case("story.fail", lc.STORY_ACTIONS["fail"].by)
 def fail(act: Act, code: str, *, reason: str) -> Row:
     """Give a story up for good (until it is reopened), and judge its wave."""
-    names.text(reason, "the reason", limit=4000)
+    names.text(reason, "the reason", limit=4000, required=True)
     moved = fail_story(act.tx, code, reason, act.agent)
     waves.judge_after_failure(act.tx)
     return moved

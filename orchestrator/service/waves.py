@@ -130,7 +130,7 @@ def fail(act: Act, code: str, *, reason: str) -> Row:
     """Give a wave up: its unended stories are failed with it."""
     from orchestrator.service.stories import fail_story
 
-    names.text(reason, "the reason", limit=4000)
+    names.text(reason, "the reason", limit=4000, required=True)
     wave = find_wave(act.tx, code)
     action = _check("fail", wave)
     unended = [s for s in act.tx.all("wave.story_states", wave_id=wave["id"]) if s["status"] in lc.UNENDED_STORIES]

@@ -271,6 +271,7 @@ BAD_STORIES = [
     ({"title": "nul \x00"}, 2), ({"title": "\u202eevil"}, 2), ({"description": "\ud800"}, 2),
     ({"description": "x" * 10_000_000}, 2), ({"domain": "a/b"}, 2), ({"domain": "x" * 51}, 2), ({"priority": 0}, 2),
     ({"priority": 2**31}, 2), ({"points": -1}, 2), ({"story_type": "x" * 51}, 2), ({"criteria": ["nul \x00"]}, 2),
+    ({"criteria": ["it works", " "]}, 2),
     ({"wave": "W9"}, 3), ({"wave": "-W"}, 2), ({"after": ["S-404"]}, 3), ({"after": ["S-2"]}, 2),
     ({"code": "S-1"}, 1),
 ]  # fmt: skip
@@ -282,6 +283,20 @@ def test_a_bad_story_writes_nothing(world: World):
         row = {"code": "S-2", "wave": "W1", "title": "t", "domain": "core", **given}
         name, wave = row.pop("code"), row.pop("wave")
         world.refused(code, lambda: stories.add(world.user, name, wave, **row))  # noqa: B023
+
+
+def test_a_reason_has_to_be_given(world: World):
+    world.wave("S-1", "S-2")
+    world.begin("S-1")
+    for call in (stories.release, stories.fail):
+        world.refused(2, lambda: call(world.pm, "S-1", reason=" \n"), "reason")  # noqa: B023
+    world.refused(2, lambda: waves.fail(world.pm, "W1", reason=""), "reason")
+    world.submit("S-1")
+    reviews.qa_pass(world.qa, "S-1", commit=COMMIT, evidence=RAN)
+    world.refused(2, lambda: reviews.give_back(world.pm, "S-1", reason=""), "reason")
+    reviews.accept(world.pm, "S-1")
+    world.keep_alive("cto")
+    world.refused(2, lambda: reviews.refuse(world.cto, "S-1", reason=""), "reason")
 
 
 # --- emergency stops -------------------------------------------------------------------------------------------
