@@ -46,6 +46,8 @@ def run_checks(project: Project, worktree: Path, commit: str, log: str) -> Check
             )
         decision = {"by": project.ctx.agent, "no_checks": checks.none}
         return Checked(True, {"commit": commit, "decision": decision}, f"no checks: {checks.none}", "")
+    # In a worktree that has lost its .git, git would find the user's own checkout above it.
+    mine = {"MAF_CHECK": "1", "GIT_CEILING_DIRECTORIES": str(worktree.parent)}
     runs: list[dict[str, Any]] = []
     counts: dict[str, int] = {}
     coverage: int | None = None
@@ -55,7 +57,7 @@ def run_checks(project: Project, worktree: Path, commit: str, log: str) -> Check
     for number, argv in enumerate(checks.commands):
         path = project.log("checks", f"{log}-{number}.log")
         finished = run(
-            argv, cwd=worktree, env=child_environment({"MAF_CHECK": "1", **checks.environment}),
+            argv, cwd=worktree, env=child_environment({**mine, **checks.environment}),
             limits=Limits(checks.timeout, checks.output_limit), log_path=path,
         )  # fmt: skip
         tail, ok, error = finished.tail, finished.ok, finished.error

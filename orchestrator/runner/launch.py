@@ -80,6 +80,8 @@ def environment(project: Project, launch: Launch) -> dict[str, str]:
         **({"MAF_TOKEN": str(launch.token)} if launch.token is not None else {}),
         "GIT_AUTHOR_NAME": agent, "GIT_AUTHOR_EMAIL": f"{agent}@maf.invalid",
         "GIT_COMMITTER_NAME": agent, "GIT_COMMITTER_EMAIL": f"{agent}@maf.invalid",
+        # In a worktree that has lost its .git, git would find the user's own checkout above it, and commit there.
+        "GIT_CEILING_DIRECTORIES": str(launch.cwd.parent),
     }  # fmt: skip
     env = child_environment({**mine, **launch.environment}, launch.allow)
     if home := _own_directory():

@@ -242,3 +242,17 @@ def test_a_dev_whose_session_a_person_ends_is_ended_and_replaced(box):
     assert there.join()
     assert processes_in(box.root) == []
     box.sound()
+
+
+def test_an_agent_whose_worktree_lost_its_git_file_does_not_reach_the_users_checkout(box):
+    """Above the worktree lies the user's own checkout: git must not find that instead."""
+    tracked = box.git("ls-files").split()[0]
+    (box.root / tracked).write_text("mine, uncommitted\n")
+    before = box.git("rev-parse", "HEAD")
+    box.set(agents=(script("rm -f .git; git commit -qam swept-up; git reset -q --hard"),),
+            run=Run(max_attempts=1, backoff=0.01))  # fmt: skip
+    box.wave(stories_=["S1"], start=False)
+    run(box)
+    assert box.show("S1")["status"] == "failed"
+    assert box.git("rev-parse", "HEAD") == before
+    assert (box.root / tracked).read_text() == "mine, uncommitted\n"
