@@ -177,4 +177,4 @@ class Checkouts(Salvage):
             f"Do not commit there before it has caught up: it still shows {base[:12]}, and `git commit -a` would undo "
             f"what was merged since. To catch up: {how}. Once its changes are gone, maf does it by itself."
         )
-        return CheckoutUpdate("left", path, f"{path} was left alone: {reason}", hint)
+        return CheckoutUpdate("left", path, reason, hint)
