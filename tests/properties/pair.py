@@ -22,6 +22,7 @@ AGENTS = {
     "cto": ("cto", None), "pm": ("pm", None), "pm-2": ("pm", None), "qa-1": ("qa", None), "qa-2": ("qa", "core"),
     "dev-1": ("dev", "core"), "dev-2": ("dev", "core"), "dev-3": ("dev", None), "dev-4": ("dev", "ui"),
 }  # fmt: skip
+DEVS = [agent for agent, (role, _) in AGENTS.items() if role == lc.Role.DEV]
 ANYBODY = [*AGENTS, "ghost", "maf", "user"]
 WAVES, STORIES = ["W1", "W2", "W3", "W4"], [f"S-{n}" for n in range(1, 10)]
 EARLY = -1.0  # before anything was paused
@@ -157,23 +158,30 @@ class Pair(RuleBasedStateMachine):
 
     # --- stories ---------------------------------------------------------------------------------------------
 
-    def legal(self):
-        """Every call on a story that would be accepted now: (action, who, code, what it takes)."""
+    def plausible(self):
+        """Every call on a story that its status and gate invite: (action, who of a right role, code, what it takes)."""
         found = []
         for code, story in self.trial.stories.items():
             for name, action in lc.STORY_ACTIONS.items():
                 if story.status not in action.frm or (action.gates and story.gate not in action.gates):
                     continue
-                if name in ("assign", "reopen"):
-                    doers = ["pm", "pm-2"]  # the table's "maf" there is `next` and `wave retry`
-                else:
-                    doers = [story.open[0]] if action.fenced and story.open else ["maf", *AGENTS]
-                for who in doers:
-                    for to in AGENTS if name == "assign" else [None]:
-                        more = self.takes(name, code, who, to=to)
-                        if not self.trial.faults(name, who, code, **self.for_model(more)):
-                            found.append((name, who, code, more))
+                # The table's "maf" is `next` and `wave retry` in these two.
+                roles = set(action.by) - ({lc.TOOL} if name in ("assign", "reopen") else set())
+                doers = [a for a, (role, _) in AGENTS.items() if role in roles] + [lc.TOOL] * (lc.TOOL in roles)
+                found += [
+                    (name, who, code, self.takes(name, code, who, to=to))
+                    for who in doers
+                    for to in (DEVS if name == "assign" else [None])
+                ]
         return found
+
+    def legal(self):
+        """Those of them that would be accepted."""
+        return [
+            (name, who, code, more)
+            for name, who, code, more in self.plausible()
+            if not self.trial.faults(name, who, code, **self.for_model(more))
+        ]
 
     def takes(self, name, code, who, *, to=None):
         """What a right call of the action takes."""
@@ -200,6 +208,6 @@ class Pair(RuleBasedStateMachine):
             what,
             self.trial.faults(name, who, code, **self.for_model(more)),
             lambda: self.story_call(name, who, code, more, key=key),
-            lambda: self.trial.act(name, who, code, **more),
+            lambda: (self.trial.act(name, who, code, **more), self.counted["actions"].update([name])),
             who=who,
         )

@@ -137,7 +137,7 @@ def write_until_killed(url, number, pipe):
 
 
 def with_wrong_clock(url, offset, agent, ttl, ready, stop, out):
-    """Register, heartbeat and write (each write sweeps) until told to stop, by a clock that is ``offset`` seconds off."""
+    """Register, heartbeat and write, which sweeps, until told to stop, by a clock ``offset`` seconds off."""
     right = moments.system_now
     moments.system_now = lambda: moments.after(right(), offset)
     time.time = lambda real=time.time: real() + offset

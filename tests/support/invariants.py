@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from orchestrator.service.context import Context
 
 
-def broken(ctx: Context, repo=None, target=None) -> dict[str, list]:
+def broken(ctx: Context, repo=None, target=None, *, replay=True) -> dict[str, list]:
     """The names of the invariants that do not hold, with where."""
-    return {result.name: result.rows[:5] for result in invariants.failed(invariants.check(ctx, repo, target))}
+    return {
+        result.name: result.rows[:5] for result in invariants.failed(invariants.check(ctx, repo, target, replay=replay))
+    }
 
 
-def assert_invariants(ctx: Context, repo=None, target=None) -> None:
+def assert_invariants(ctx: Context, repo=None, target=None, *, replay=True) -> None:
     """Every invariant of the workflow holds; the message names those that do not, with rows."""
-    found = broken(ctx, repo, target)
+    found = broken(ctx, repo, target, replay=replay)
     assert not found, found
