@@ -145,7 +145,7 @@ def use_case(
 
                 if alone:
                     sweep(tx)
-                elif tx.one("sweep.due", now=tx.now):
+                elif tx.overdue:
                     raise _SomethingIsDue
                 act = _begin(tx, ctx, name, by)
                 if ctx.key is None or not keyed:

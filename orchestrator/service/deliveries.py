@@ -98,9 +98,9 @@ def emit(
     return stored[0]
 
 
-def settle(tx: Tx, story_id: str, action: str, agent: str) -> None:
-    """Mark the story's signals that ``action`` answers as processed, and those that it overtakes as expired."""
-    for signal in tx.all("signal.open_of_story", story_id=story_id):
+def settle(tx: Tx, unsettled: list[Row], action: str, agent: str) -> None:
+    """Of a story's open signals, those that ``action`` answers are processed now, those that it overtakes expired."""
+    for signal in unsettled:
         rule = lc.SIGNALS[lc.SignalType(signal["signal_type"])]
         if action in rule.answered_by:
             answered = tx.write("delivery.answer", signal_id=signal["id"], agent_id=agent, now=tx.now)

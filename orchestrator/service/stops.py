@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.domain import ids, names
@@ -22,10 +23,11 @@ def covers(stop: Row, *, agent: str | None = None, domain: str | None = None, wa
 
 
 def refuse_stopped(
-    reader: Reader, *, agent: str | None = None, domain: str | None = None, wave: str | None = None
-) -> None:
-    """WrongState where an emergency stop in force covers it."""
-    for stop in reader.all("stop.in_force"):
+    reader: Reader, *, agent: str | None = None, domain: str | None = None, wave: str | None = None,
+    stops: Sequence[Row] | None = None,
+) -> None:  # fmt: skip
+    """WrongState where an emergency stop in force (looked up unless given) covers it."""
+    for stop in reader.all("stop.in_force") if stops is None else stops:
         if covers(stop, agent=agent, domain=domain, wave=wave):
             scope = "everything" if stop["scope"] == "all" else f"{stop['scope']} {stop['scope_value']}"
             raise WrongState(f"{scope} is stopped: {stop['reason']}", hint="Lift it with `maf resume`.")

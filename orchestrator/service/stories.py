@@ -139,11 +139,13 @@ def _refuse_unfit(tx: Tx, story: Row, dev: Row) -> None:
         )
 
 
-def _assign(tx: Tx, story: Row, dev: Row, by: str) -> Row:
+def _assign(tx: Tx, story: Row, dev: Row, by: str, *, stops_in_force: Sequence[Row] | None = None) -> Row:
     """Open an assignment with the next fencing token, send ``story_assigned``. The story with its ``token``."""
     code, agent = story["story_code"], dev["agent_id"]
     action = check("assign", story)
-    stops.refuse_stopped(tx, agent=agent, domain=story["domain"], wave=story["wave_code"])
+    stops.refuse_stopped(
+        tx, agent=agent, domain=story["domain"], wave=story["wave_code"], stops=stops_in_force
+    )  # fmt: skip
     token = story["fencing_token"] + 1
     tx.write(
         "assignment.insert", id=ids.new_id(), story_id=story["id"], agent_id=agent, epoch=dev["epoch"],
@@ -177,19 +179,25 @@ def assign(act: Act, code: str, to: str) -> Row:
 def next_story(act: Act) -> Row:
     """Take the best ready story of the dev's domain. NotFound: nothing is ready; Refused: the dev holds one."""
     assert act.session is not None
-    if held := act.tx.one("story.held_by", agent_id=act.agent):
-        raise GuardFailed(
-            f"{act.agent} already holds {held['story_code']} ({held['status']})", hint="Finish or release it first."
-        )
     domain = act.session["domain"]
-    story = act.tx.one("story.next_of_domain", domain=domain) if domain else act.tx.one("story.next")
-    if story is None:
+    held, best, in_force = act.tx.each(
+        ("story.held_by", {"agent_id": act.agent}),
+        ("story.next_of_domain", {"domain": domain}) if domain else ("story.next", {}),
+        ("stop.in_force", {}),
+    )
+    if held:
+        raise GuardFailed(
+            f"{act.agent} already holds {held[0]['story_code']} ({held[0]['status']})",
+            hint="Finish or release it first.",
+        )
+    if not best:
         raise NotFound(
             f"no story is ready{f' in {domain}' if domain else ''}", hint="See what they wait for: maf story list"
         )
     # The query has seen to the domain and the dependencies; see _refuse_unfit.
+    story = best[0]
     act.tx.activity(lc.TOOL, "story.assign", story["id"], to=act.agent, pulled=True)
-    return _assign(act.tx, story, act.session, lc.TOOL)
+    return _assign(act.tx, story, act.session, lc.TOOL, stops_in_force=in_force)
 
 
 @use_case("story.start", lc.STORY_ACTIONS["start"].by)

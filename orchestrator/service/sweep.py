@@ -10,7 +10,7 @@ from orchestrator.store import Row, Tx
 
 def sweep(tx: Tx) -> None:
     """First thing in every exclusive transaction, so that nothing is decided on what has already expired."""
-    if tx.due is None or tx.due > tx.now:
+    if not tx.overdue:
         return
     for session in tx.all("session.expired", now=tx.now):
         end_session(tx, session, lc.EndReason.EXPIRED, "its lease ran out without a heartbeat")

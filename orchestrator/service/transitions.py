@@ -9,7 +9,7 @@ from orchestrator.domain import lifecycle as lc
 from orchestrator.domain.errors import GuardFailed, NotFound, Refused, StaleToken, WrongState
 from orchestrator.service.context import Act, save_session
 from orchestrator.service.deliveries import emit, settle
-from orchestrator.store import Reader, Row, Tx
+from orchestrator.store import Reader, Row, Tx, the_one
 
 MAX_EVIDENCE_BYTES = 256 * 1024
 
@@ -103,14 +103,18 @@ def move(
     """Swap the story to where ``action`` leads, with its gate row; settles the signals it answers. The new story."""
     gate = action.gates.get(story["current_gate"], story["current_gate"])
     new = {**story, "status": action.to or story["status"], "current_gate": gate, **changes}
-    saved = tx.swap(
-        "story.save", before=story, now=tx.now, id=story["id"], expected_status=story["status"],
-        expected_gate=story["current_gate"], expected_token=story["fencing_token"], **{c: new[c] for c in _SAVED},
-    )  # fmt: skip
+    save = {
+        "now": tx.now, "id": story["id"], "expected_status": story["status"], "expected_gate": story["current_gate"],
+        "expected_token": story["fencing_token"], **{c: new[c] for c in _SAVED},
+    }  # fmt: skip
+    statements = [("story.save", save), ("signal.open_of_story", {"story_id": story["id"]})]
     if action.transition is not None:
-        gate_row(tx, story["id"], story["current_gate"], gate, agent, action.transition, notes, evidence)
-    settle(tx, story["id"], action.name, agent)
-    return {**story, **saved}
+        passed = _gate(tx, story["id"], story["current_gate"], gate, agent, action.transition, notes, evidence)
+        statements.append(("gate.insert", passed))
+    saved, unsettled, *_ = tx.write_all(statements, before=story)
+    moved = {**story, **the_one(saved)}
+    settle(tx, unsettled, action.name, agent)
+    return moved
 
 
 def gate_row(
@@ -118,11 +122,18 @@ def gate_row(
     notes: str | None = None, evidence: dict[str, Any] | None = None,
 ) -> None:  # fmt: skip
     """Write one ``gate_transitions`` row."""
-    tx.write(
-        "gate.insert", id=ids.new_id(), story_id=story_id, from_gate=frm, to_gate=to, agent_id=agent,
-        transition_type=transition, notes=notes, now=tx.now,
-        metadata=names.json_text(evidence or {}, "the evidence", limit=MAX_EVIDENCE_BYTES),
-    )  # fmt: skip
+    tx.write("gate.insert", **_gate(tx, story_id, frm, to, agent, transition, notes, evidence))
+
+
+def _gate(
+    tx: Tx, story_id: str, frm: int | None, to: int | None, agent: str, transition: lc.Transition, notes: str | None,
+    evidence: dict[str, Any] | None,
+) -> dict[str, Any]:  # fmt: skip
+    return {
+        "id": ids.new_id(), "story_id": story_id, "from_gate": frm, "to_gate": to, "agent_id": agent,
+        "transition_type": transition, "notes": notes, "now": tx.now,
+        "metadata": names.json_text(evidence or {}, "the evidence", limit=MAX_EVIDENCE_BYTES),
+    }  # fmt: skip
 
 
 def passed_with(evidence: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,6 @@
 :func:`open_store` turns a URL into a :class:`~orchestrator.store.unit.Store`; everything above works with that.
 """
 
-from orchestrator.store.unit import EXCLUSIVE, SHARED, Reader, Row, Store, Tx, open_store
+from orchestrator.store.unit import EXCLUSIVE, SHARED, Reader, Row, Store, Tx, open_store, the_one
 
-__all__ = ["EXCLUSIVE", "SHARED", "Reader", "Row", "Store", "Tx", "open_store"]
+__all__ = ["EXCLUSIVE", "SHARED", "Reader", "Row", "Store", "Tx", "open_store", "the_one"]

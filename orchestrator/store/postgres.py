@@ -94,9 +94,11 @@ class PostgresEngine:
         self.connection.adapters.register_loader("timestamptz", _Moment)
         self.connection.adapters.register_loader("uuid", _Text)
         self.connection.prepare_threshold = 2
-        # One line for the whole session: times in UTC whatever the server's default is.
+        # Once for the whole session: times in UTC whatever the server's default is; and a prepared statement is planned
+        # once, as each is written so that its plan does not hang on its parameters.
         rows = self._simple(
-            "SET TimeZone = 'UTC'; SET client_min_messages = warning; SELECT md5(current_schema()) AS schema"
+            "SET TimeZone = 'UTC'; SET client_min_messages = warning; SET plan_cache_mode = force_generic_plan; "
+            "SELECT md5(current_schema()) AS schema"
         )
         # Each store of a database, being a schema, has a channel of its own.
         self._channel = f"maf_{rows[0]['schema']}"
@@ -116,21 +118,25 @@ class PostgresEngine:
         return f"{number // 10000}.{number % 10000}"
 
     def begin_read(self) -> None:
-        self._begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        self._begin(["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"])
 
     def begin_write(self, scope: str) -> Row:
         lock = "pg_advisory_xact_lock_shared" if scope == SHARED else "pg_advisory_xact_lock"
-        return self._begin(
-            f"BEGIN; SELECT {lock}({_CLASS}, hashtext(current_schema())); {query('unit.begin', POSTGRES).sql}"
-        )[0]
+        found = self._begin(
+            ["BEGIN", f"SELECT {lock}({_CLASS}, hashtext(current_schema()))", query("unit.begin", POSTGRES).sql]
+        )
+        return found.fetchall()[0]
 
-    def _begin(self, sql: str) -> list[Row]:
+    def _begin(self, statements: Sequence[str]) -> psycopg.Cursor[Row]:
+        """Run what opens a transaction, in one round trip; the cursor of the last."""
         for attempt in (1, 2):
             if self.connection.closed:
                 self._connect()
             self._in = True
             try:
-                return self._simple(sql)
+                with self.connection.pipeline():
+                    cursors = [self.connection.execute(sql.encode()) for sql in statements]
+                return cursors[-1]
             except psycopg.OperationalError as error:
                 # An idle connection that the server or a proxy has dropped: nothing was begun, so once more.
                 if isinstance(error, _SERVER_GONE):
@@ -226,7 +232,7 @@ class PostgresEngine:
             raise StoreUnavailable(f"Postgres: {str(error).strip()}", hint="See the message.") from error
 
     def tables(self) -> set[str]:
-        self._begin("BEGIN READ ONLY")
+        self._begin(["BEGIN READ ONLY"])
         try:
             return {
                 row["name"]

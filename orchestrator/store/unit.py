@@ -106,21 +106,32 @@ class Reader:
         rows = self.all(name, **parameters)
         return rows[0] if rows else None
 
+    def each(self, *queries: tuple[str, dict[str, Any]]) -> list[list[Row]]:
+        """The rows of several queries that do not need one another's, in one round trip."""
+        return self.engine.execute_all([(query(name, self.engine.name), given) for name, given in queries])
+
     def must(self, name: str, /, **parameters: Any) -> Row:
         """The one row that a query such as a count always has."""
         return self.all(name, **parameters)[0]
 
 
+def the_one(rows: list[Row]) -> Row:
+    """The row that a compare-and-swap wrote. LostRace: there is none, so somebody else was first."""
+    if len(rows) != 1:
+        raise LostRace("somebody else was first", hint="Look at it again and retry.")
+    return rows[0]
+
+
 class Tx(Reader):
     """A write transaction. ``now`` is its moment by the store's clock, later than that of any logged one before it.
 
-    ``due``: when the next session or signal runs out, as it was at the beginning.
+    ``overdue``: a session or a signal had run out at its beginning.
     """
 
     def __init__(self, engine: Engine, now: str, due: str | None = None) -> None:
         super().__init__(engine)
         self.now = now
-        self.due = due
+        self.overdue = due is not None and due <= now
         self.wrote = False
         self._log: list[tuple[str, str, str | None, dict[str, Any]]] = []
 
@@ -135,12 +146,18 @@ class Tx(Reader):
         self._note(statement, rows, before)
         return rows
 
-    def write_all(self, statements: Sequence[tuple[str, dict[str, Any]]]) -> list[list[Row]]:
-        """Several logged writes that do not need one another's rows, in one round trip."""
+    def write_all(
+        self, statements: Sequence[tuple[str, dict[str, Any]]], *, before: Row | None = None
+    ) -> list[list[Row]]:
+        """Logged writes, and reads, that do not need one another's rows, in one round trip.
+
+        ``before`` is about the first, as in :meth:`write`.
+        """
         ready = [(query(name, self.engine.name), parameters) for name, parameters in statements]
         results = self.engine.execute_all(ready)
-        for (statement, _), rows in zip(ready, results, strict=True):
-            self._note(statement, rows)
+        for place, ((statement, _), rows) in enumerate(zip(ready, results, strict=True)):
+            if statement.op is not None:
+                self._note(statement, rows, None if place else before)
         return results
 
     def _note(self, statement: Query, rows: list[Row], before: Row | None = None) -> None:
@@ -158,10 +175,7 @@ class Tx(Reader):
 
     def swap(self, name: str, /, *, before: Row | None = None, **parameters: Any) -> Row:
         """A compare-and-swap: the one row it wrote. LostRace: somebody else was first."""
-        rows = self.write(name, before=before, **parameters)
-        if len(rows) != 1:
-            raise LostRace("somebody else was first", hint="Look at it again and retry.")
-        return rows[0]
+        return the_one(self.write(name, before=before, **parameters))
 
     def mark(self, name: str, /, **parameters: Any) -> list[Row]:
         """Run a write that is left out of the log: heartbeats, delivery marks, idempotency keys."""

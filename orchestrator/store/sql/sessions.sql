@@ -53,13 +53,6 @@ RETURNING *;
 -- name: session.expired
 SELECT * FROM agent_sessions WHERE status <> 'terminated' AND lease_until <= :now ORDER BY lease_until {for_update};
 
--- Whether a lease or a signal has run out: what a shared transaction leaves to an exclusive one.
--- name: sweep.due
-SELECT 1 AS due FROM agent_sessions WHERE status <> 'terminated' AND lease_until <= :now
-UNION ALL
-SELECT 1 FROM signals WHERE expires_at IS NOT NULL AND status IN ('pending', 'acknowledged') AND expires_at <= :now
-LIMIT 1;
-
 -- name: session.live
 SELECT * FROM agent_sessions WHERE status <> 'terminated' AND lease_until > :now ORDER BY agent_id;
 

@@ -43,7 +43,7 @@ RETURNING id, wave_id, status, current_gate, assigned_agent, assigned_at, branch
 SELECT s.*, (SELECT w.wave_code FROM waves w WHERE w.id = s.wave_id) AS wave_code, 'active' AS wave_status,
        (SELECT w.updated_at FROM waves w WHERE w.id = s.wave_id) AS wave_updated_at
   FROM stories s
- WHERE s.status = 'ready' AND (SELECT w.status FROM waves w WHERE w.id = s.wave_id) = 'active'
+ WHERE s.status = 'ready' AND (SELECT w.status = 'active' FROM waves w WHERE w.id = s.wave_id)
    AND NOT EXISTS (SELECT 1 FROM story_dependencies d JOIN stories p ON p.id = d.depends_on_story_id
                     WHERE d.story_id = s.id AND p.status <> 'completed')
    AND NOT EXISTS (SELECT 1 FROM emergency_stops e WHERE e.lifted_at IS NULL
@@ -56,7 +56,7 @@ SELECT s.*, (SELECT w.wave_code FROM waves w WHERE w.id = s.wave_id) AS wave_cod
 SELECT s.*, (SELECT w.wave_code FROM waves w WHERE w.id = s.wave_id) AS wave_code, 'active' AS wave_status,
        (SELECT w.updated_at FROM waves w WHERE w.id = s.wave_id) AS wave_updated_at
   FROM stories s
- WHERE s.status = 'ready' AND s.domain = :domain AND (SELECT w.status FROM waves w WHERE w.id = s.wave_id) = 'active'
+ WHERE s.status = 'ready' AND s.domain = :domain AND (SELECT w.status = 'active' FROM waves w WHERE w.id = s.wave_id)
    AND NOT EXISTS (SELECT 1 FROM story_dependencies d JOIN stories p ON p.id = d.depends_on_story_id
                     WHERE d.story_id = s.id AND p.status <> 'completed')
    AND NOT EXISTS (SELECT 1 FROM emergency_stops e WHERE e.lifted_at IS NULL
