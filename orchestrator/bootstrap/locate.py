@@ -159,7 +159,15 @@ def locate(start: Path, environment: Mapping[str, str], *, db: str | None = None
     Inside a linked worktree it is the main worktree's.
     """
     flags = {"store": {"url": db}} if db else {}
-    return Location(start, find_root(start), environment, flags)
+    root = find_root(start)
+    try:
+        str(root or start).encode()
+    except UnicodeEncodeError:  # neither a database nor a JSON document can hold it
+        raise InvalidInput(
+            f"the path {str(root or start)!a} is not UTF-8",
+            hint="Rename the folder. If its name is right, the locale is not: set LC_ALL=C.UTF-8.",
+        ) from None
+    return Location(start, root, environment, flags)
 
 
 def find_root(start: Path) -> Path | None:

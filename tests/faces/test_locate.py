@@ -175,3 +175,14 @@ def test_signals_per_minute_holds_without_pydantic(board):
     (board.root / "maf.toml").write_text('[signals]\nper_minute = "two"\n')
     wrong = board(*send)
     assert (wrong.code, "signals.per_minute" in wrong.err) == (2, True)
+
+
+def test_a_path_that_is_not_utf_8_is_refused_by_name(bare, tmp_path):
+    odd = tmp_path / "lat\udce9"
+    bare.git("clone", "-q", str(bare.root), str(odd))
+    for args in (["init", "--no-checks", "none yet"], ["status"], ["run"]):
+        refused = bare(*args, "--json", cwd=odd)
+        assert (refused.code, refused.error["code"]) == (2, "invalid_input")
+        assert "lat\\udce9" in refused.error["message"]
+        assert "Rename" in refused.error["hint"]
+    assert not (odd / "maf.toml").exists()
