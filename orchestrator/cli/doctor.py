@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,14 @@ from orchestrator.cli.text import Screen, clean
 from orchestrator.domain.errors import MafError
 
 OK, WARNING, FAILED = "ok", "warning", "failed"
+
+_REPORT = "maf history CODE says how it came about; please report it."
+_GONE = (
+    "The target was moved back past the merge, by other means than maf. `git merge SUBMITTED_COMMIT` on the target "
+    "brings the work back; the target's reflog says who moved it."
+)
+_HINTS = {"8.merge_on_target": _GONE, "8.nothing_missing": _GONE}
+"""What people themselves can bring about, and how they mend it; all else is a fault of maf's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +69,8 @@ def cli(cli: Cli, fix: bool) -> int:
             if one.hint and one.state != OK:
                 screen.line(f"           hint: {clean(one.hint)}")
         holding = sum(f.state == OK and f.name.startswith("invariant") for f in found)
-        screen.line(f"{holding} invariants hold")
+        if any(f.name.startswith("invariant") for f in found):  # a store that cannot be opened has none to look at
+            screen.line(f"{holding} invariants hold")
         for text in fixed:
             screen.line(f"fixed: {clean(text)}")
 
@@ -79,6 +89,7 @@ def _environment(cli: Cli) -> list[Finding]:
     found = [_tried("git", lambda: _git(cli)), _tried("settings", lambda: _settings(cli))]
     if found[-1].state == OK:
         settings = cli.settings
+        found += _checkout(cli, settings.target) if found[0].state == OK else []
         checks = settings.checks
         if checks.none:
             found.append(
@@ -104,6 +115,21 @@ def _git(cli: Cli) -> str:
         major, minor = repository.version()
         shallow = ", shallow clone" if repository.is_shallow else ""
         return f"{major}.{minor}, repository {repository.root}{shallow}"
+
+
+def _checkout(cli: Cli, target: str) -> list[Finding]:
+    """A checkout that shows less than the target holds: a commit there would undo what was merged."""
+    from orchestrator.git import Repository
+
+    with Repository.open(cli.location.root or cli.start) as repository:
+        behind = repository.left_behind(target)
+    return [
+        Finding(
+            "checkout", WARNING, f"{path} still shows {base[:12]}: a commit there would undo what was merged since",
+            f"To catch up, your changes kept: git -C {shlex.quote(str(path))} read-tree -m -u {base} HEAD",
+        )
+        for path, base in behind
+    ]  # fmt: skip
 
 
 def _settings(cli: Cli) -> str:
@@ -142,8 +168,8 @@ def _invariants(cli: Cli) -> list[Finding]:
             repo.close()
     return [
         Finding(
-            f"invariant {r.name}", OK if r.ok else FAILED, "holds" if r.ok else f"does not hold, {len(r.rows)} times",
-            None if r.ok else "maf history CODE says how it came about; please report it.", r.rows[:20] or None,
+            f"invariant {r.name}", OK if r.ok else FAILED, "holds" if r.ok else f"does not hold: {len(r.rows)} found",
+            None if r.ok else _HINTS.get(r.name, _REPORT), r.rows[:20] or None,
         )
         for r in results
     ]  # fmt: skip

@@ -70,6 +70,13 @@ class Checkouts(Salvage):
             self.git.run("update-ref", "-d", ref)
         return replace(results[0], others=tuple(results[1:]))
 
+    def left_behind(self, branch: str) -> list[tuple[Path, str]]:
+        """The checkouts of ``branch`` that still show the commit that was remembered, and that commit."""
+        base, tip = self.objects.sha(ref_name(LEFT_BEHIND, branch)), self.find_tip(branch)
+        if base is None or tip is None or base == tip:
+            return []
+        return [(path, base) for path, _ in self.checkouts(branch) if self._shown(path, [tip, base]) == base]
+
     def _before_last_move(self, branch: str) -> str | None:
         """Where the branch was, if its last move was maf's."""
         log = self.common_dir / "logs" / "refs" / "heads" / branch
@@ -175,6 +182,7 @@ class Checkouts(Salvage):
                 how = f"finish or abort what is half done, and then: {git} read-tree -m -u {ref} HEAD"
         hint = (
             f"Do not commit there before it has caught up: it still shows {base[:12]}, and `git commit -a` would undo "
-            f"what was merged since. To catch up: {how}. Once its changes are gone, maf does it by itself."
+            f"what was merged since. To catch up: {how}. "
+            "Once its changes are gone, the next merge or `maf run` does it."
         )
         return CheckoutUpdate("left", path, reason, hint)

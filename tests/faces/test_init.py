@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.bootstrap.init import likely_checks, public, render, toml
 from orchestrator.bootstrap.locate import read_toml
+from orchestrator.git import Repository
 
 LAYOUTS = {
     "pytest in pyproject": ({"pyproject.toml": "[tool.pytest.ini_options]\n"}, ["python3", "-m", "pytest", "-q"]),
@@ -178,3 +179,31 @@ def test_doctor_finds_what_is_missing(bare):
     (bare.root / "maf.toml").write_text("[checks]\ncommandos = 1\n")
     assert bare("doctor").code == 1
     assert "did you mean 'commands'?" in bare("doctor").out
+
+
+def test_doctor_says_that_a_checkout_still_shows_what_was_before_a_merge(bare):
+    """A commit there would take the merged work out again, and no message but the merge's own had said so."""
+    bare.ok("init", "--no-checks", "none yet")
+    assert [f for f in bare.ok("doctor", "--json").data["findings"] if f["name"] == "checkout"] == []
+    old = bare.git("rev-parse", "main")
+    bare.git("checkout", "-q", "-b", "work")
+    lay(bare.root, {"merged.txt": "work\n", "mine.txt": "one\n"})
+    bare.git("add", ".")
+    bare.git("commit", "-q", "-m", "work")
+    bare.git("checkout", "-q", "main")
+    lay(bare.root, {"mine.txt": "mine\n"})
+    bare.git("add", "mine.txt")
+    bare.git("update-ref", "refs/heads/main", "work")
+    with Repository.open(bare.root) as repository:
+        assert repository.update_checkout("main", old, repository.tip("work")).kind == "left"
+    [found] = [f for f in bare.ok("doctor", "--json").data["findings"] if f["name"] == "checkout"]
+    assert found["state"] == "warning"
+    assert old[:12] in found["text"]
+    assert f"read-tree -m -u {old} HEAD" in found["hint"]
+
+
+def test_doctor_without_a_store_counts_no_invariants(bare):
+    gone = bare("doctor")
+    assert gone.code == 1
+    assert "maf init" in gone.out
+    assert "invariants hold" not in gone.out

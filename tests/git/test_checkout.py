@@ -61,7 +61,9 @@ def test_a_dirty_checkout_is_left_and_told_how_to_catch_up(box):
     old2, new2 = box.move_target(**{"c.txt": "c\n"})
     assert box.repo.update_checkout("main", old2, new2).kind == "left"
     assert base_ref(box) == old
+    assert box.repo.left_behind("main") == [(box.root, old)]
     run_hint(left.hint)
+    assert box.repo.left_behind("main") == []
     assert shown(box) == "M src/core/x.py"
     assert (box.root / "c.txt").exists()
     # caught up by hand, still dirty: the next merge starts from where it now is
