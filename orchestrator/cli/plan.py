@@ -34,10 +34,14 @@ def _counted(plan: Any) -> dict[str, Any]:
     from orchestrator.domain.planning import summary
 
     counts = summary(plan)
+    notes = list(plan.notes)
+    if bare := [story.code for story in plan.stories if not story.criteria]:
+        listed = ", ".join(bare[:10]) + (f" and {len(bare) - 10} more" if len(bare) > 10 else "")
+        notes.append(f"no acceptance criteria, so that gate 0 will refuse it: {listed}")
     return {
         "format": plan.format, "waves": counts.waves, "stories": counts.stories, "dependencies": counts.dependencies,
         "wave_waits": counts.wave_waits, "criteria": counts.criteria, "points": counts.points,
-        "by_wave": counts.stories_by_wave, "by_domain": counts.stories_by_domain, "notes": list(plan.notes),
+        "by_wave": counts.stories_by_wave, "by_domain": counts.stories_by_domain, "notes": notes,
     }  # fmt: skip
 
 

@@ -273,3 +273,23 @@ def test_a_stream_of_unknown_encoding_gets_ascii():
     Screen(stream).table(["A", "N"], [["x…", 1], ["é", 22]])
     assert stream.getvalue().isascii()
     assert stream.getvalue().splitlines()[1] == "x...   1"
+
+
+def test_a_plan_says_which_stories_gate_0_will_refuse(bare, tmp_path):
+    """Nobody can give a story its criteria later, so a run would wait for it without end."""
+    bare.ok("init", "--no-checks", "none yet")
+    plan = tmp_path / "plan.yaml"
+    head = "maf: 1\nwaves:\n- code: W1\n  name: x\n  stories:\n  - {code: A, title: t, domain: d, criteria: [c]}\n"
+    plan.write_text(head + "  - {code: B, title: t, domain: d}\n")
+    for call in (["check", str(plan)], ["import", "--dry-run", str(plan)], ["import", str(plan)]):
+        [note] = [line for line in bare.ok("plan", *call).out.splitlines() if "note:" in line]
+        assert "gate 0" in note
+        assert note.endswith(": B")
+    refused = bare("plan", "import", str(plan))
+    assert refused.code == 2
+    assert "codes of its own" in refused.err
+
+
+def test_an_empty_plan_is_refused_without_a_place(bare, tmp_path):
+    (tmp_path / "plan.yaml").write_text("maf: 1\nwaves: []\n")
+    assert bare("plan", "check", str(tmp_path / "plan.yaml")).err.startswith("error: the plan is empty")
