@@ -62,7 +62,7 @@ class Decisions:
         try:
             work()
         except (Refused, NotFound) as refused:
-            self._desk.warn(key, f"{subject} waits: {refused.message}")
+            self._desk.warn(key, " ".join(filter(None, (f"{subject} waits: {refused.message}.", refused.hint))))
             return False
         return True
 

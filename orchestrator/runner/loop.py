@@ -63,12 +63,16 @@ class Runner:
                 desk.say("recovered", line)
             desk.keep_roles(runs.board(desk.project.ctx)["stops"])
             watcher.start()
+            trouble = None
             while desk.ending is None:
                 try:
                     if self._turn():
                         return self._finish()
+                    trouble = None
                 except StoreUnavailable as gone:
-                    desk.say("trouble", f"{gone.message}; trying again")
+                    if gone.message != trouble:  # once an outage, not once a second
+                        desk.say("trouble", f"{gone.message}; trying again until it is back")
+                    trouble = gone.message
                     self._sleep(AGAIN)
             desk.say("ended", f"ended by {desk.ending}; `maf run` goes on where this stopped")
             return False
