@@ -134,6 +134,10 @@ class _Shared(click.Command):
         taken = {name for param in own for name in param.opts}
         return [*own, *(o for o in shared_options() if not taken.intersection(o.opts))]
 
+    def get_short_help_str(self, limit: int = 45) -> str:
+        """The whole first sentence: click would cut it to one line, and a list has room for two."""
+        return super().get_short_help_str(max(limit, 200))
+
     def get_help(self, ctx: click.Context) -> str:
         """The help, in characters that the terminal has."""
         return Screen(sys.stdout).shown(super().get_help(ctx))

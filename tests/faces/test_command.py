@@ -81,6 +81,11 @@ def test_the_help_of_maf_has_every_command_in_sections(bare):
     assert bare("story").code == 2
 
 
+def test_no_list_of_commands_cuts_a_sentence(bare):
+    for group in ("plan", "wave", "story", "qa", "review", "signal", "agent", "db", "config"):
+        assert "..." not in bare.ok(group, "--help").out.replace("[OPTIONS] COMMAND [ARGS]...", ""), group
+
+
 def test_the_reference_is_that_of_the_commands():
     assert (ROOT / "docs" / "commands.md").read_text() == docs.document(), "run: python -m orchestrator.cli.docs"
 
