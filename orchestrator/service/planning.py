@@ -44,7 +44,8 @@ def _refuse_taken(reader: Reader, plan: Plan) -> None:
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise InvalidPlan(
-            f"{problems[0]}{more}", hint="A plan is imported once: give what is new codes of its own, and leave out what is there.",
+            f"{problems[0]}{more}",
+            hint="A plan is imported once: give what is new codes of its own, and leave out what is there.",
             problems=[{"file": p.file, "line": p.line, "field": p.field, "message": p.message} for p in problems],
         )  # fmt: skip
 
