@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from orchestrator.cli.base import Cli, command, group
-from orchestrator.cli.text import Screen, clean, short
+from orchestrator.cli.text import Screen, clean, cut, short
 from orchestrator.domain import lifecycle as lc
 from orchestrator.service import stories
 
@@ -86,6 +86,27 @@ def show(cli: Cli, code: str) -> None:
     cli.out(data, lambda screen: _show(screen, data))
 
 
+def _first(notes: str | None) -> str:
+    """The first line, and that there are more: what QA found stands in full below the gates."""
+    first, *more = (notes or "").strip().splitlines() or [""]
+    return f": {first}{' …' if more else ''}" if first else ""
+
+
+def _evidence(found: dict[str, Any]) -> str:
+    """A gate's evidence in short: what ran, how it ended, at which commit; or by which policy it was decided."""
+    decision, counts, ran = found.get("decision") or {}, found.get("counts") or {}, found.get("command") or ""
+    ran = ran if isinstance(ran, str) else " ".join(map(str, ran))
+    parts = [
+        f"{cut(ran, 60)}: exit {found.get('exit_code')}" if ran else "",
+        ", ".join(f"{number} {what}" for what, number in counts.items()),
+        f"{found['duration']:.1f} s" if "duration" in found else "",
+        f"at {found['commit'][:12]}" if found.get("commit") else "",
+        decision.get("policy") or decision.get("no_checks") or "",
+    ]
+    shown = ", ".join(part for part in parts if part)
+    return f"  ({shown})" if shown else ""
+
+
 def _show(screen: Screen, data: dict[str, Any]) -> None:
     gate = data["current_gate"]
     name = lc.GATES[gate].name if gate < lc.MERGED_GATE else "merged"
@@ -103,7 +124,7 @@ def _show(screen: Screen, data: dict[str, Any]) -> None:
     ])  # fmt: skip
     screen.bullets("Gates", [
         f"{short(g['created_at'])}  {'-' if g['from_gate'] is None else g['from_gate']} → {g['to_gate']}  "
-        f"{g['transition_type']} by {g['agent_id']}" + (f": {g['notes']}" if g["notes"] else "")
+        f"{g['transition_type']} by {g['agent_id']}{_first(g['notes'])}{_evidence(g['metadata'])}"
         for g in data["gates"]
     ])  # fmt: skip
     screen.bullets("QA reports", [

@@ -143,8 +143,8 @@ class Screen:
             self.line(f"{self.style(name, 'dim')}{' ' * (room - width(name))}  {shown}")
 
     def bullets(self, title: str, items: Iterable[str]) -> None:
-        """A titled list; nothing where it is empty."""
-        shown = [clean(item) for item in items]
+        """A titled list; nothing where it is empty. Further lines of an item stand under its first."""
+        shown = [clean(item, lines=True).strip().replace("\n", "\n    ") for item in items]
         if shown:
             self.line()
             self.line(self.style(title, "bold"))

@@ -71,6 +71,9 @@ def test_the_session_works_as_it_stands(project):
     assert all(f"Gate-{gate}: " in merge for gate in range(8))
     assert (maf.root / "parser.txt").exists(), "a clean checkout on the target follows"
     assert maf.ok("story", "show", "S-1", "--json").data["status"] == "completed"
+    shown = maf.ok("story", "show", "S-1").out.splitlines()
+    tested = {line.split("  ")[2]: line for line in shown if "exit 0" in line and " s, at " in line}
+    assert {"3 → 4", "4 → 5", "6 → 7"} <= set(tested), "the gates show the evidence of their checks"
     assert maf.ok("wave", "list", "--json").data[0]["status"] == "completed"
     with open_store(maf.url) as store, Repository.open(maf.root) as repository:
         assert_invariants(Context(store), repository, "main")
