@@ -118,7 +118,7 @@ class _Past:
 
     def sessions(self) -> Iterator[tuple[Any, ...]]:
         began, ends = _moment(self.began), moments.after(_moment(self.now), 8 * 3600)
-        everyone = [(role, role, None) for role in ("cto", "pm", "qa")]
+        everyone: list[tuple[str, str, str | None]] = [(role, role, None) for role in ("cto", "pm", "qa")]
         everyone += [(f"dev-{i}", "dev", DOMAINS[i % 4]) for i in range(DEVS)]
         everyone += [(f"sender-{i}", "dev", None) for i in range(self.senders)]
         for i, (name, role, domain) in enumerate(everyone):
@@ -136,7 +136,7 @@ class _Past:
     def _signal(self, i: int) -> tuple[str, str, str, str, str, int]:
         """(type, from, to, delivery kind, status, micros) of the i-th."""
         dev = f"dev-{i % DEVS}"
-        kinds = (
+        kinds: tuple[tuple[str, str, str, str], ...] = (
             ("story_assigned", "pm", dev, "direct"), ("ready_for_qa", dev, "role:qa", "role"),
             ("qa_approved", "qa", "role:pm", "role"), ("story_approved", "cto", "role:pm", "role"),
             ("help_needed", f"sender-{i % max(1, self.senders)}", "role:pm", "role"),
