@@ -81,11 +81,6 @@ def add(
 
 def depend(tx: Tx, story: Row, other: Row) -> None:
     """Make ``story`` wait for ``other``; the caller checks the whole graph afterwards."""
-    if story["status"] not in (lc.StoryStatus.BACKLOG, lc.StoryStatus.READY):
-        raise WrongState(
-            f"{story['story_code']} is {story['status']}; dependencies are added before it is assigned",
-            hint="Release it first, or plan another story.",
-        )
     if story["id"] == other["id"]:
         raise InvalidInput(f"{story['story_code']} cannot depend on itself", hint="Remove it from --after.")
     tx.write("story.depend", story_id=story["id"], depends_on_story_id=other["id"], now=tx.now)
@@ -93,10 +88,25 @@ def depend(tx: Tx, story: Row, other: Row) -> None:
 
 @use_case("story.depend", (lc.USER, lc.Role.PM, lc.Role.CTO))
 def add_dependency(act: Act, code: str, after: str) -> None:
-    """Make a story wait for another; refused once it is assigned, or where it would close a circle."""
+    """Make a story wait for another; refused once it is assigned or its wave started, or where it closes a circle."""
     act.tx.activity(act.agent, "story.depend", story=code, after=after)
-    depend(act.tx, find_story(act.tx, code), find_story(act.tx, after))
+    story, other = find_story(act.tx, code), find_story(act.tx, after)
+    _refuse_late(story)
+    depend(act.tx, story, other)
     refuse_cycle(act.tx)
+    waves.judge_after_failure(act.tx)  # a story of an active wave may wait behind a failed one now
+
+
+def _refuse_late(story: Row) -> None:
+    """A story that runs, or may any moment, would come to wait for what its wave was not started with."""
+    started = story["wave_status"] not in (None, lc.WaveStatus.PLANNING)
+    if started or story["status"] not in (lc.StoryStatus.BACKLOG, lc.StoryStatus.READY):
+        where = f" in wave {story['wave_code']}, which is {story['wave_status']}" if started else ""
+        raise WrongState(
+            f"{story['story_code']} is {story['status']}{where}; dependencies are added before it is assigned and "
+            "before its wave starts",
+            hint="Add a story that waits from its beginning: maf story add CODE --after CODE",
+        )
 
 
 @use_case("story.approve", lc.STORY_ACTIONS["approve"].by)

@@ -65,7 +65,8 @@ class Board(Model):
         if code not in self.stories or other not in self.stories:
             return faults | {MISSING}
         story = self.stories[code]
-        if story.status not in (S.BACKLOG, S.READY):
+        wave = self.waves.get(story.wave)
+        if story.status not in (S.BACKLOG, S.READY) or (wave is not None and wave.status != W.PLANNING):
             faults.add(RULE)
         before, story.after = story.after, (*story.after, other)
         faults |= {INPUT} if code == other or self.closes_circle() else set()
@@ -75,6 +76,7 @@ class Board(Model):
     def depend(self, code, other):
         story = self.stories[code]
         story.after = tuple(dict.fromkeys((*story.after, other)))
+        self.judge_all(None)
 
     # --- stories: may it? ------------------------------------------------------------------------------------
 

@@ -254,6 +254,32 @@ def test_a_dependency_that_closes_a_circle_is_refused(world: World):
     world.refused(1, lambda: stories.add_dependency(world.user, "S-1", "S-3"), "before it is assigned")
 
 
+def test_no_story_comes_to_wait_once_its_wave_has_started(world: World):
+    """It would wait for ever: the last one that can go on, behind one that has failed."""
+    world.wave("S-1", "S-2")
+    stories.fail(world.pm, "S-1", **WHY)
+    world.refused(1, lambda: stories.add_dependency(world.user, "S-2", "S-1"), "before its wave starts")
+    waves.pause(world.pm, "W1")
+    world.refused(1, lambda: stories.add_dependency(world.user, "S-2", "S-1"), "paused")
+    waves.resume(world.pm, "W1")
+    world.story("S-3", after=["S-1"])  # a new one waits from its beginning
+    world.finish("S-2")
+    assert world.wave_status() == "failed"
+
+
+def test_a_wave_fails_with_what_comes_to_wait_elsewhere(world: World):
+    world.wave("A-1", "A-2", start=False)
+    world.wave("B-1", code="W2", start=False)
+    stories.add_dependency(world.user, "A-2", "B-1")
+    world.wave("C-1", "C-2", code="W3")
+    waves.start(world.pm, "W1")
+    for code in ("A-1", "C-1"):
+        stories.fail(world.pm, code, **WHY)
+    assert world.wave_status() == "active"
+    stories.add_dependency(world.user, "B-1", "C-1")
+    assert [world.wave_status(w) for w in ("W1", "W2", "W3")] == ["failed", "planning", "active"]
+
+
 def test_the_roles_of_a_wave_are_the_lifecycles(world: World):
     world.wave("S-1")
     world.keep_alive("dev-1", "qa-1", "cto", "pm")
