@@ -315,6 +315,10 @@ SIGNALS: dict[SignalType, SignalRule] = {
 }  # fmt: skip
 """In the specification's order, extensions last. ``maf`` may send any type."""
 
+MOVES_ON: frozenset[str] = frozenset(STORY_ACTIONS) - {"release", "reopen"}
+"""Actions that expire what was sent by hand about the story to an id whose session has ended. Not those that only give
+the story back: until it is taken again, its last dev may return and read what waits for it."""
+
 PAYLOAD_FIELDS: dict[str, type] = {
     "story_id": str, "story_code": str, "branch_name": str, "qa_report_id": str, "findings": list, "commit_sha": str,
     "reason": str, "question": str, "wave_id": str, "stats": dict, "text": str, "answers": str,

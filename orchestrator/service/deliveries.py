@@ -107,11 +107,19 @@ def settle(tx: Tx, unsettled: list[Row], action: str, agent: str) -> None:
             if len(answered) == 1 and not _is_broadcast(signal):
                 _save_state(tx, signal, lc.SignalStatus.PROCESSED, answered[0])  # its only delivery
                 continue
-        elif action in rule.overtaken_by:
+        elif action in rule.overtaken_by or (rule.by_hand and action in lc.MOVES_ON and _to_the_ended(tx, signal)):
             tx.write("delivery.expire", signal_id=signal["id"], now=tx.now)
         else:
             continue
         show_state(tx, signal["id"])
+
+
+def _to_the_ended(tx: Tx, signal: Row) -> bool:
+    """Whether a signal is to an agent's id whose session has ended."""
+    if signal["to_agent"] is None or ":" in signal["to_agent"]:
+        return False
+    session = tx.one("session.look", agent_id=signal["to_agent"])
+    return session is None or session["status"] == lc.SessionStatus.TERMINATED
 
 
 def _is_broadcast(signal: Row) -> bool:

@@ -149,6 +149,8 @@ def _payload(
         if answered is None:
             raise InvalidInput("an answer names what it answers", hint="Give the signal's id: --reply-to ID.")
         body["answers"] = answered["id"]
+        if about is None and answered["story_id"] is not None:
+            about = act.tx.one("story.by_id", id=answered["story_id"])  # what was asked about it
     _refuse_wrong_fields(rule, body)
     names.json_text(body, "the payload")
     return body, about

@@ -241,10 +241,13 @@ class Model:
         for signal in self.signals:
             rule = lc.SIGNALS[signal.type]
             if signal.story == story.code and signal.status in (G.PENDING, G.ACKNOWLEDGED):
-                for delivery in signal.deliveries.values():
+                for to, delivery in signal.deliveries.items():
+                    gone = delivery.kind == "direct" and self.sessions[to].status == A.TERMINATED
                     if delivery.open and action in rule.answered_by:
                         delivery.status, delivery.taken_by = G.PROCESSED, delivery.taken_by or who
-                    elif delivery.open and action in rule.overtaken_by:
+                    elif delivery.open and (
+                        action in rule.overtaken_by or (rule.by_hand and gone and action in lc.MOVES_ON)
+                    ):
                         delivery.status = G.EXPIRED
 
     def mine(self, agent, signal):
@@ -304,6 +307,8 @@ class Model:
             to = cause.sender if rule.to == lc.ASKER else f"role:{rule.to}"
         if story is None and "story_id" in rule.required:
             story = session.story
+        if kind == lc.SignalType.ANSWER:
+            story = cause.story
         self.emit(
             kind, who, to, story, self.stories[story].wave if story else None, priority=priority,
             expires=None if expires_in is None else self.now + expires_in, depth=cause.depth + 1 if cause else 0,

@@ -161,6 +161,26 @@ def test_the_payload_may_name_what_is_answered(world: World):
     world.refused(2, lambda: signals.send(world.pm, "answer", {"text": "so", "answers": 7}))
 
 
+def test_what_waits_for_an_ended_agent_expires_when_its_story_moves_on(world: World):
+    world.wave("S-1", "S-2")
+    world.begin("S-1")
+    asked = signals.send(world.dev, "help_needed", QUESTION)
+    about = world.look("S-1")["id"]
+    told = signals.send(world.pm, "answer", {"text": "so"}, cause=asked["id"])
+    assert told["story_id"] == about
+    other = signals.send(world.pm, "help_needed", QUESTION, to="dev-1", story="S-2")
+    stories.advance(world.dev, "S-1", gate=1, evidence=RAN)
+    shown = lambda: [signals.show(world.user, s["id"])["status"] for s in (asked, told, other)]  # noqa: E731
+    assert shown() == ["pending"] * 3, "its dev is there to read it"
+    sessions.end(world.dev, "dev-1")
+    assert shown() == ["pending"] * 3, "it waits for its dev, who may come back"
+    sessions.register(world.user, "dev-1", "dev", domain="core")
+    assert "answer" in world.pending(world.dev)
+    sessions.end(world.dev, "dev-1")
+    world.begin("S-1", world.dev2)
+    assert shown() == ["pending", "expired", "pending"], "a role's and another story's stay"
+
+
 def test_a_stale_token_speaks_for_nobody(world: World):
     """A dev whose story was given away carries on unawares: it is told so, whatever it sends."""
     world.wave("S-1", "S-2")
