@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from orchestrator.bootstrap.locate import Location, locate
 from orchestrator.domain import lifecycle as lc
-from orchestrator.domain.errors import InvalidInput, WrongRole
+from orchestrator.domain.errors import InvalidInput, MafError, WrongRole
 from orchestrator.domain.settings import AGENT, AUTO
 from orchestrator.service.context import Context, Policy
 from orchestrator.store import Store, open_store
@@ -166,6 +167,14 @@ class Desk:
         if self._project is None:
             self._project = Project(Repository.open(self.location.root or self.start), self.settings, ctx)
         return self._project
+
+    def keep_work(self) -> None:
+        """Pin what is in the stories' worktrees here, after a command that took stories from their devs."""
+        from orchestrator.gates.dev import keep_all_work
+
+        # Without a repository at hand (a store given by --db) there are no worktrees either.
+        with suppress(MafError):
+            keep_all_work(self.project())
 
     def opener(self) -> Callable[[], Project]:
         """A function that gives the project anew: each time with a connection of its own, for a thread of its own."""

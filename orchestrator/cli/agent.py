@@ -96,4 +96,5 @@ def end(cli: Cli, agent_id: str | None, reason: str) -> None:
     """End a session: your own, or any (pm, cto, a person). What it holds is released."""
     who = agent_id or cli.agent
     sessions.end(cli.ctx, who, reason=reason)
+    cli.keep_work()
     cli.out({"agent_id": who}, f"the session of {clean(who)} has ended")

@@ -49,6 +49,7 @@ def stop(
     if scope is None:
         raise InvalidInput("say what to stop", hint="--agent ID, --domain D, --wave CODE or --all")
     done = stops.stop(cli.role("pm"), *scope, reason=reason)
+    cli.keep_work()
     ended = ", ".join(map(clean, done["stopped"])) or "nobody was at work there"
     cli.out(done, f"stopped: {ended}. To go on: maf resume")
 

@@ -121,7 +121,9 @@ def resume(cli: Cli, code: str) -> None:
 @click.option("--reason", required=True, metavar="TEXT", help="Why; everybody hears it.")
 def fail(cli: Cli, code: str, reason: str) -> None:
     """Give a wave up, with all its unended stories (pm)."""
-    _moved(cli, waves.fail(cli.role(PM), code, reason=reason))
+    failed = waves.fail(cli.role(PM), code, reason=reason)
+    cli.keep_work()
+    _moved(cli, failed)
 
 
 @command(cli, "retry", "maf wave retry W1 --agent pm", "maf wave retry W1 --without S-9 --agent pm")

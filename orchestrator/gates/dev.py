@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from orchestrator.domain.errors import GateFailed, WrongState
+from orchestrator.domain.errors import GateFailed, MafError, WrongState
 from orchestrator.domain.settings import Domain
 from orchestrator.gates.checks import excerpt, run_checks
 from orchestrator.gates.project import Project
@@ -165,6 +166,16 @@ def keep_work(project: Project, code: str) -> None:
     path = project.worktree(code)
     if path.exists():
         project.repo.salvage(path, code)
+
+
+def keep_all_work(project: Project) -> list[str]:
+    """Pin the work of every story's worktree here; the codes. For what ends sessions or stories many at a time."""
+    home = project.worktree("x").parent
+    codes = sorted(path.name for path in home.iterdir() if path.is_dir()) if home.is_dir() else []
+    for code in codes:
+        with suppress(MafError):  # one that cannot be read keeps nobody from the others
+            keep_work(project, code)
+    return codes
 
 
 def release(project: Project, code: str, reason: str) -> Row:

@@ -118,7 +118,8 @@ def approve(act: Act, code: str, *, notes: str | None = None, policy: str | None
     action = check("approve", story)
     if not story["acceptance_criteria"]:
         raise GuardFailed(
-            f"{code} has no acceptance criteria", hint="Plan it again with criteria: gate 0 asks for them."
+            f"{code} has no acceptance criteria, which gate 0 asks for",
+            hint=f"Fail it (maf story fail {code} --reason …) and add it under another code with --criteria.",
         )
     act.tx.activity(act.agent, "story.approve", story["id"])
     decision = {"by": act.agent, "role": act.role, **({"policy": policy} if policy else {})}

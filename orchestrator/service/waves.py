@@ -88,15 +88,19 @@ def add(
 
 def start_wave(tx: Tx, wave: Row, by: str) -> Row:
     """Start a planned wave inside a transaction, and judge it (one without stories is completed at once)."""
+    _start(tx, wave, by)
+    judge(tx, wave["id"])
+    return tx.must("wave.by_id", id=wave["id"])
+
+
+def _start(tx: Tx, wave: Row, by: str) -> None:
     action = _check("start", wave)
     waiting = tx.all("wave.open_dependencies", wave_id=wave["id"])
     if waiting:
         names_ = ", ".join(f"{w['wave_code']} ({w['status']})" for w in waiting)
         raise GuardFailed(f"wave {wave['wave_code']} waits for {names_}", hint="It starts when they are completed.")
     tx.activity(by, "wave.start", wave=wave["wave_code"])
-    started = _move(tx, wave, action, by)
-    judge(tx, wave["id"])
-    return tx.must("wave.by_id", id=started["id"])
+    _move(tx, wave, action, by)
 
 
 @use_case("wave.start", lc.WAVE_ACTIONS["start"].by)
@@ -170,10 +174,21 @@ def retry(act: Act, code: str, *, without: Sequence[str] = ()) -> Row:
 
 
 def judge(tx: Tx, wave_id: str | None) -> None:
-    """Complete or fail an active wave whose stories have come to their end; start the waves that waited for it."""
+    """Complete or fail an active wave whose stories have come to their end; start the waves that waited for it.
+
+    Those are judged too: a chain of empty waves, however long, is completed at once.
+    """
+    to_judge = [wave_id]
+    for one in to_judge:
+        to_judge.extend(_judge(tx, one))
+
+
+def _judge(tx: Tx, wave_id: str | None) -> list[str]:
+    """Judge one wave; the ids of those that started because it is completed."""
     wave = tx.one("wave.by_id", id=wave_id) if wave_id else None
     if wave is None or wave["status"] != lc.WaveStatus.ACTIVE:
-        return
+        return []
+    freed: list[Row] = []
     states = {s["id"]: s["status"] for s in tx.all("wave.story_states", wave_id=wave_id)}
     if all(status == lc.StoryStatus.COMPLETED for status in states.values()):
         tx.activity(lc.TOOL, "wave.complete", wave=wave["wave_code"])
@@ -182,11 +197,13 @@ def judge(tx: Tx, wave_id: str | None) -> None:
             "seconds": round(between(wave["started_at"], tx.now), 3) if wave["started_at"] else 0,
         }
         _move(tx, wave, lc.WAVE_ACTIONS["complete"], lc.TOOL, stats=stats)
-        for freed in tx.all("wave.freed_by", wave_id=wave_id):
-            start_wave(tx, freed, lc.TOOL)
+        freed = tx.all("wave.freed_by", wave_id=wave_id)
+        for waited in freed:
+            _start(tx, waited, lc.TOOL)
     elif _stuck(tx, states, wave_id):
         tx.activity(lc.TOOL, "wave.fail", wave=wave["wave_code"])
         _move(tx, wave, lc.WAVE_ACTIONS["fail"], lc.TOOL)
+    return [waited["id"] for waited in freed]
 
 
 def _stuck(tx: Tx, states: dict[str, str], wave_id: str | None) -> bool:

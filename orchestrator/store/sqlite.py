@@ -59,6 +59,8 @@ class SqliteEngine:
             self.connection.set_busy_timeout(int(WAIT * 1000))
             self.connection.execute("PRAGMA synchronous = FULL")
             self.connection.execute("PRAGMA foreign_keys = ON")
+            status = self.path.stat()
+            self._file = (status.st_dev, status.st_ino)
             self._use_wal()
 
     def _use_wal(self) -> None:
@@ -98,6 +100,7 @@ class SqliteEngine:
         self._open = True
 
     def begin_write(self, scope: str) -> Row:  # noqa: ARG002 - SQLite's writers are alone
+        self._refuse_replaced()
         self._queue()
         try:
             with _errors(self.path):
@@ -108,6 +111,18 @@ class SqliteEngine:
             self.rollback()
             raise
         return {**found, "now": moments.system_now()}
+
+    def _refuse_replaced(self) -> None:
+        """Writing on in a deleted or replaced file would be done with exit 0, and be lost."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            found = None
+        if found is None or (found.st_dev, found.st_ino) != self._file:
+            raise StoreUnavailable(
+                f"the store {self.path} was deleted or replaced while it was in use",
+                hint="Put it back, or end what runs and begin with `maf init`.",
+            )
 
     def _queue(self) -> None:
         if self._lock is None:

@@ -267,3 +267,23 @@ def test_a_question_is_answered(board):
     board.ok("signal", "done", asked.data["id"], "--agent", "pm")
     assert board.ok("signal", "show", asked.data["id"], "--json").data["status"] == "processed"
     assert board("signal", "ack", asked.data["id"], "--agent", "pm").code == 1
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        ("stop", "--all", "--reason", "wrong branch"), ("agent", "end", "dev-1", "--agent", "pm"),
+        ("wave", "fail", "W1", "--reason", "cancelled", "--agent", "pm"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_what_takes_a_story_from_its_dev_pins_its_work(project, ends):
+    maf = project
+    for line in SESSION.splitlines()[1:13]:
+        words = shlex.split(line, comments=True)[1:]
+        maf.ok(*words)
+    path = maf.root / ".maf" / "worktrees" / "S-1"
+    (path / "half.py").write_text("half = 1\n")
+    maf.ok(*ends)
+    pinned = maf.git("for-each-ref", "--format=%(refname)", "refs/maf").split()
+    assert any("half.py" in maf.git("ls-tree", "-r", "--name-only", ref) for ref in pinned)

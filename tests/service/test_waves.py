@@ -298,3 +298,10 @@ def test_merging_counts_for_the_dev_and_tells_everybody(world: World):
     assert merged["to_agent"] is None
     assert world.session("dev-1")["total_stories_completed"] == 1
     assert world.look("S-1")["submitted_commit"] == COMMIT
+
+
+def test_a_long_chain_of_empty_waves_is_completed_at_once(world: World):
+    plan = [PlannedWave(f"E{n}", "empty", after=(f"E{n - 1}",) if n else ()) for n in range(300)]
+    planning.import_plan(world.user, Plan(waves=tuple(plan), stories=(), format="test"))
+    assert waves.start(world.pm, "E0")["status"] == "completed"
+    assert world.wave_status("E299") == "completed"

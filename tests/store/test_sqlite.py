@@ -327,3 +327,15 @@ def test_a_writer_that_holds_its_turn_too_long_is_named(url: str, opened, monkey
 
 def test_an_engine_opens_only_what_is_there(sqlite_url: str):
     refused(lambda: SqliteEngine(sqlite_url))
+
+
+def test_a_store_deleted_under_its_user_is_not_written_to(url: str, opened):
+    store = opened(url)
+    add_wave(store, "W1")
+    path = pathlib.Path(url.removeprefix("sqlite:///"))
+    path.rename(path.with_suffix(".moved"))
+    error = refused(lambda: add_wave(store, "W2"))
+    assert "deleted or replaced" in error.message
+    path.with_suffix(".moved").rename(path)
+    add_wave(store, "W2")
+    assert wave_codes(store) == ["W1", "W2"]
