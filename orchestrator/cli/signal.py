@@ -38,7 +38,9 @@ def send(
     ctx = cli.role("pm") if type_ in _AS_PM else cli.ctx
     row = signals.send(ctx, type_, body, to=to, story=story, cause=reply_to, priority=priority, expires_in=expires_in)
     whom = clean(row["to_agent"] or "all")
-    cli.out(row, f"{row['signal_type']} sent to {whom}: {row['id']}")
+    # A message alone ends nothing; whoever sends this one may think that it does.
+    more = ". It ends nobody by itself; that is: maf stop --all" if type_ == lc.SignalType.EMERGENCY_STOP else ""
+    cli.out(row, f"{row['signal_type']} sent to {whom}: {row['id']}{more}")
 
 
 def _line(row: dict[str, Any]) -> list[Any]:
