@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from orchestrator.domain import lifecycle as lc
-from orchestrator.domain.errors import LostRace, MafError, StoreUnavailable
+from orchestrator.domain.errors import LostRace, MafError, Refused, StoreUnavailable
 from orchestrator.domain.moments import system_now
 from orchestrator.domain.settings import HUMAN
 from orchestrator.gates.project import Project
@@ -38,7 +38,7 @@ class Desk:
         self.checks_at_once = max(2, os.cpu_count() or 2)
         self.workers = Workers(open_project, limit + self.checks_at_once + ROLE_JOBS + 1)
         self.children = Children()
-        self.slots = Slots(settings.agents, limit, recovery.machine())
+        self.slots = Slots(settings.agents, limit, recovery.machine(self.project))
         self.roles: dict[str, Row] = {}
         self.pauses = Pauses(settings.run.backoff, settings.run.backoff_max)
         self.ending: str | None = None
@@ -78,13 +78,23 @@ class Desk:
         return self.project.acting(session["agent_id"], epoch=session["epoch"])
 
     def keep_roles(self, stops: list[Row]) -> None:
-        """Register the sessions of the roles that are maf's own or an agent's; a person's are the person's."""
+        """Register the sessions of the roles that are maf's own or an agent's; a person's are the person's.
+
+        Refused: the runner of another checkout keeps one of them.
+        """
         for role, settings in self.project.settings.roles.items():
             if settings.mode == HUMAN or role in self.roles or any(covers(s, agent=settings.id) for s in stops):
                 continue
-            self.roles[role] = sessions.register(
-                self.maf.ctx, settings.id, role, vm=self.slots.vm, launched_by="runner", takeover=True
-            )
+            self.roles[role] = self._register(settings.id, role)
+
+    def _register(self, agent: str, role: str) -> Row:
+        """A role's session. What a person has left under its id is taken over; never what another runner keeps."""
+        vm = self.slots.vm
+        try:
+            return sessions.register(self.maf.ctx, agent, role, vm=vm, launched_by="runner")
+        except Refused:
+            recovery.refuse_second(self.project)
+        return sessions.register(self.maf.ctx, agent, role, vm=vm, launched_by="runner", takeover=True)
 
     def drop_ended(self, live: list[Row]) -> None:
         """End the processes of agents whose sessions have ended: a stop, a takeover, a person's `maf agent end`."""

@@ -54,14 +54,16 @@ class Runner:
     # -- life ------------------------------------------------------------------------------------------------------
 
     def run(self) -> bool:
-        """Drive the waves to their end. True: every wave that ended is completed. Refused: another run is at it."""
+        """Drive the waves to their end. True: all that ended is completed. Refused: another run is at it."""
         desk = self.desk
         descriptor = recovery.lock(desk.project)
         watcher = threading.Thread(target=self._watch, name="maf-watch", daemon=True)
         try:
+            recovery.refuse_second(desk.project)
             for line in recovery.recover(desk.project):
                 desk.say("recovered", line)
             desk.keep_roles(runs.board(desk.project.ctx)["stops"])
+            recovery.refuse_second(desk.project)  # one that began at the same moment, with other ids for its roles
             watcher.start()
             trouble = None
             while desk.ending is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import socket
 from contextlib import suppress
@@ -16,9 +17,31 @@ from orchestrator.service import runs, sessions, stories
 from orchestrator.store import Row
 
 
-def machine() -> str:
-    """This machine's name, as sessions and runs record it."""
-    return socket.gethostname()[:100]
+def machine(project: Project) -> str:
+    """The name of this checkout on this machine, as sessions and runs of its runner record it.
+
+    Two checkouts may share a store: neither may take the other's work for leftovers of its own.
+    """
+    root = hashlib.sha256(os.fsencode(project.repo.root.resolve())).hexdigest()
+    return f"{socket.gethostname()[:80]}/{root[:12]}"
+
+
+def refuse_second(project: Project) -> None:
+    """Refused: the runner of another checkout works on this store; the two would only undo each other's work."""
+    vm = machine(project)
+    others = [
+        session
+        for session in sessions.listing(project.ctx)
+        if session["live"] and session["launched_by"] == "runner" and session["vm_identifier"] != vm
+    ]
+    if others:
+        ids = ", ".join(session["agent_id"] for session in others[:6]) + (", …" if len(others) > 6 else "")
+        host = str(others[0]["vm_identifier"]).rpartition("/")[0] or others[0]["vm_identifier"]
+        seconds = max(session["ttl_seconds"] for session in others)
+        raise Refused(
+            f"another maf run works on this store, from another checkout on {host}: {ids}",
+            hint=f"One `maf run` a store: end that one first. Should it be dead, its leases end within {seconds} s.",
+        )
 
 
 def lock(project: Project) -> int:
@@ -50,12 +73,12 @@ def _end_helpers(left: str) -> None:
 
 
 def recover(project: Project) -> list[str]:
-    """End what an earlier maf on this machine left: its processes, its sessions, the checkout behind the target.
+    """End what an earlier maf of this checkout left: its processes, its sessions, the checkout behind the target.
 
     Returns a line for each thing found. Stories that its agents held are ready again with their work pinned; the
     attempt that was cut off does not count.
     """
-    maf, vm = project.acting(lc.TOOL), machine()
+    maf, vm = project.acting(lc.TOOL), machine(project)
     said: list[str] = []
     for run in runs.open_runs(maf.ctx):
         if run["vm_identifier"] != vm:
