@@ -95,10 +95,11 @@ class PostgresEngine:
         self.connection.adapters.register_loader("uuid", _Text)
         self.connection.prepare_threshold = 2
         # Once for the whole session: times in UTC whatever the server's default is; and a prepared statement is planned
-        # once, as each is written so that its plan does not hang on its parameters.
+        # once, as each is written so that its plan does not hang on its parameters. Nor is any of them so large that
+        # starting workers or compiling it would pay.
         rows = self._simple(
             "SET TimeZone = 'UTC'; SET client_min_messages = warning; SET plan_cache_mode = force_generic_plan; "
-            "SELECT md5(current_schema()) AS schema"
+            "SET max_parallel_workers_per_gather = 0; SET jit = off; SELECT md5(current_schema()) AS schema"
         )
         # Each store of a database, being a schema, has a channel of its own.
         self._channel = f"maf_{rows[0]['schema']}"
