@@ -28,11 +28,12 @@ PATIENCE = 0.5
 """Seconds after which what was said without a change in the store is shown."""
 CLOCK = slice(11, 19)
 """Hours, minutes and seconds in a moment."""
-QUIET = frozenset({"failed", "trouble", "waiting", "ended", "finished"})
+QUIET = frozenset({"failed", "trouble", "waiting", "ending", "ended", "finished"})
 """What is said even with ``--quiet``."""
 STYLES = {
     "merged": "green", "finished": "green", "wave": "bold", "attempt": "yellow", "merge": "yellow", "qa": "yellow",
-    "failed": "red", "trouble": "red", "ended": "red", "waiting": "cyan", "recovered": "cyan",
+    "review": "yellow", "failed": "red", "trouble": "red", "ending": "red", "ended": "red", "waiting": "cyan",
+    "recovered": "cyan",
 }  # fmt: skip
 _BAR = 20
 

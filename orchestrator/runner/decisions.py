@@ -12,17 +12,18 @@ from functools import partial
 from typing import Any
 
 from orchestrator.domain import lifecycle as lc
-from orchestrator.domain.errors import NotFound, Refused
+from orchestrator.domain.errors import GateFailed, NotFound, Refused
 from orchestrator.domain.planning import critical_path, ready_order
 from orchestrator.domain.settings import AGENT, AUTO, HUMAN
 from orchestrator.gates import integration, qa
+from orchestrator.gates import review as gate_5
 from orchestrator.gates.project import Project
 from orchestrator.runner.desk import DEV, MERGE, QA, ROLE, ROLE_JOBS, Desk
 from orchestrator.runner.dev_job import attempt
 from orchestrator.runner.events import one_line
 from orchestrator.runner.role_job import RoleTask, work_role
 from orchestrator.runner.slots import Slot
-from orchestrator.service import reviews, runs, stories, waves
+from orchestrator.service import runs, stories, waves
 from orchestrator.service.stops import covers
 from orchestrator.store import Row
 
@@ -41,11 +42,12 @@ class Decisions:
         """Do everything that can be done now. Whether anything was."""
         stops = board["stops"]
         acted = False
-        if self._desk.mode(lc.Role.PM) != HUMAN:
-            for wave in board["startable"]:
-                code = wave["wave_code"]
-                if not any(covers(s, wave=code) for s in stops):
-                    acted |= self._decide(f"start {code}", f"wave {code}", partial(self._start, code))
+        for wave in board["startable"]:
+            code, mode = wave["wave_code"], self._mode(lc.Role.PM)
+            if mode == HUMAN:
+                self._desk.warn(f"start {code}", f"{code} waits for `maf wave start {code}`")
+            elif mode is not None and not any(covers(s, wave=code) for s in stops):
+                acted |= self._decide(f"start {code}", f"wave {code}", partial(self._start, code))
         free = [s for s in board["stories"] if not any(_covered(stop, s) for stop in stops)]
         active = [s for s in free if s["wave_status"] == lc.WaveStatus.ACTIVE]
         review = [s for s in active if s["status"] == lc.StoryStatus.PM_REVIEW]
@@ -74,7 +76,8 @@ class Decisions:
     # -- the PM ----------------------------------------------------------------------------------------------------
 
     def _start(self, wave: str) -> None:
-        waves.start(self._desk.maf.ctx, wave)
+        by = self._desk.acting(lc.Role.PM) if self._mode(lc.Role.PM) == AUTO else self._desk.maf
+        waves.start(by.ctx, wave)
         self._desk.say("wave", f"wave {wave} starts")
 
     def _accept(self, review: list[Row]) -> bool:
@@ -82,13 +85,18 @@ class Decisions:
         for story in review:
             code, mode = story["story_code"], self._mode(lc.Role.PM)
             if mode == AUTO:
-                accept = partial(reviews.accept, self._desk.acting(lc.Role.PM).ctx, code, policy="auto: QA passed")
-                acted |= self._decide(f"accept {code}", code, accept)
+                acted |= self._decide(f"accept {code}", code, partial(self._accept_one, code))
             elif mode == AGENT:
                 acted |= self._role(lc.Role.PM, "review", code)
             elif mode == HUMAN:
                 self._desk.warn(f"accept {code}", f"{code} waits for `maf review accept {code}`", story=code)
         return acted
+
+    def _accept_one(self, code: str) -> None:
+        try:
+            gate_5.accept(self._desk.acting(lc.Role.PM), code, policy="auto: QA passed")
+        except GateFailed as moved:  # and it has been returned
+            self._desk.say("review", moved.message, story=code)
 
     def _assign(self, ready: list[Row], board: Board) -> bool:
         desk, acted = self._desk, False
@@ -97,8 +105,8 @@ class Decisions:
             if desk.workers.busy(DEV, code) or not desk.pauses.due(DEV, code):
                 continue
             if self._mode(lc.Role.PM) == HUMAN:
-                desk.warn(f"assign {code}", f"{code} waits for `maf story assign {code} --to DEV`", story=code)
                 self._free(story, board["stops"])  # so that there is a dev to name
+                desk.warn(f"assign {code}", f"{code} waits for `maf story assign {code} --to DEV`", story=code)
                 continue
             if desk.slots.running() >= desk.slots.limit or self._mode(lc.Role.PM) is None:
                 break

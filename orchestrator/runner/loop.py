@@ -25,7 +25,7 @@ from orchestrator.runner.dev_job import Attempt, still_holds
 from orchestrator.runner.events import Report, one_line
 from orchestrator.runner.slots import Slot
 from orchestrator.runner.workers import Done
-from orchestrator.service import runs, stories, waves
+from orchestrator.service import invariants, runs, stories, waves
 
 RENEW = 25.0
 """Seconds between renewals of the leases that the runner keeps; a quarter of the lease where that is shorter."""
@@ -57,6 +57,7 @@ class Runner:
         """Drive the waves to their end. True: all that ended is completed. Refused: another run is at it."""
         desk = self.desk
         descriptor = recovery.lock(desk.project)
+        early = False
         watcher = threading.Thread(target=self._watch, name="maf-watch", daemon=True)
         try:
             recovery.refuse_second(desk.project)
@@ -76,13 +77,16 @@ class Runner:
                         desk.say("trouble", f"{gone.message}; trying again until it is back")
                     trouble = gone.message
                     self._sleep(AGAIN)
-            desk.say("ended", f"ended by {desk.ending}; `maf run` goes on where this stopped")
+            early = True
+            desk.say("ending", "ending: agents get a few seconds; Ctrl-C again ends at once")
             return False
         finally:
             self._watching = False
             desk.children.stop_all("maf run ends")
             desk.workers.close(shutdown)  # checks that run are cut off, and judge nothing
             desk.end_sessions()  # a write of the store's: it wakes the watcher too
+            if early:
+                desk.say("ended", f"ended by {desk.ending}; `maf run` goes on where this stopped")
             if watcher.ident is not None:
                 watcher.join(6.0)
             desk.project.ctx.store.close()
@@ -167,9 +171,20 @@ class Runner:
         every = waves.listing(self.desk.project.ctx)
         failed = [w["wave_code"] for w in every if w["status"] == lc.WaveStatus.FAILED or w["failed"]]
         done = sum(1 for w in every if w["status"] == lc.WaveStatus.COMPLETED)
-        said = f"{done} of {len(every)} waves completed" + (f", failed: {', '.join(failed)}" if failed else "")
+        noun = "wave" if len(every) == 1 else "waves"
+        said = f"{done} of {len(every)} {noun} completed" + (f", failed: {', '.join(failed)}" if failed else "")
+        sound = self._sound()
         self.desk.say("finished", said)
-        return not failed
+        return sound and not failed
+
+    def _sound(self) -> bool:
+        """Whether all that was merged is still there, and the store as it should be; what is not is said."""
+        project = self.desk.project
+        results = invariants.check(project.ctx, project.repo, project.settings.target, replay=False)
+        broken = {result.number: result.title for result in invariants.failed(results)}
+        for number, title in broken.items():
+            self.desk.say("trouble", f"invariant {number} does not hold ({title}): see `maf doctor`", invariant=number)
+        return not broken
 
     # -- what has ended --------------------------------------------------------------------------------------------
 

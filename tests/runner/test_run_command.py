@@ -60,7 +60,7 @@ def test_a_pipe_gets_a_line_for_each_event(project):
         said = "\n".join(line for line in lines if f"  {code}  " in line)
         for word in ("works on", "submitted", "passed QA", "is merged as"):
             assert word in said
-    assert lines[-1].endswith("1 of 1 waves completed")
+    assert lines[-1].endswith("1 of 1 wave completed")
 
 
 def test_json_is_one_object_a_line(project):
@@ -77,7 +77,7 @@ def test_json_is_one_object_a_line(project):
 def test_quiet_says_only_how_it_ended(project):
     done = piped([MAF, "run", "-q"], cwd=project())
     assert done.returncode == 0
-    assert [line.split("  ")[-1].strip() for line in done.stdout.splitlines()] == ["1 of 1 waves completed"]
+    assert [line.split("  ")[-1].strip() for line in done.stdout.splitlines()] == ["1 of 1 wave completed"]
 
 
 def test_a_failed_story_is_exit_code_1_and_says_why(project):
@@ -127,7 +127,7 @@ def test_a_terminal_gets_a_live_view(tmp_path, store_url):
     assert output.index(HIDE) < output.index(SHOW)
     assert UP in output
     plain = ESCAPE.sub("", output)
-    for shown in ("gate 1 planning", "dev-1", "Write a file", "0/2", "S-1 is merged as", "1 of 1 waves completed"):
+    for shown in ("gate 1 planning", "dev-1", "Write a file", "0/2", "S-1 is merged as", "1 of 1 wave completed"):
         assert shown in plain
     last = plain.rpartition("─" * 10)[2]
     assert "2/2" in last
@@ -181,7 +181,8 @@ def test_ctrl_c_ends_in_good_order(project):
             time.sleep(0.05)
         terminal.type("\x03")
         assert terminal.finish() == 1
-        assert "ended by SIGINT" in terminal.output
+        told = terminal.output.index("ending: agents get a few seconds; Ctrl-C again ends at once")
+        assert told < terminal.output.index("ended by SIGINT")
         assert SHOW in terminal.output
     assert story(root, "S-1")["status"] == "ready"
     assert leftovers(root) == []
@@ -198,7 +199,7 @@ def test_a_second_ctrl_c_ends_at_once(project):
         terminal.wait_for("gate 1 planning")
         time.sleep(1.0)
         terminal.type("\x03")
-        time.sleep(0.5)
+        terminal.wait_for("Ctrl-C again ends at once")
         assert terminal.process.poll() is None  # it gives the agent time
         terminal.type("\x03")
         began = time.monotonic()

@@ -12,7 +12,7 @@ import pytest
 from orchestrator.domain.errors import Refused
 from orchestrator.domain.settings import AGENT, HUMAN, Checks, RoleSettings, Run
 from orchestrator.gates import qa
-from orchestrator.service import reviews, sessions, stops, waves
+from orchestrator.service import history, reviews, sessions, stops, stories, waves
 from tests.support.project import WRITES, script
 from tests.support.runs import InProcess, InThread, is_alive, processes_in, run
 
@@ -149,6 +149,18 @@ def test_a_wave_behind_a_failed_one_does_not_keep_the_run_from_its_end(box):
     assert "0 of 3 waves completed, failed: W1" in there.events[-1].text
 
 
+def test_a_merge_that_has_gone_since_is_said_and_is_no_good_end(both):
+    both.set(agents=(WRITES,))
+    both.wave(stories_=["S1"], start=False)
+    assert run(both).result
+    both.git("reset", "-q", "--hard", "HEAD~1")
+    there = run(both)
+    assert there.result is False
+    said = [event.text for event in there.events if event.kind == "trouble"]
+    assert any(text.startswith("invariant 8 does not hold") and "maf doctor" in text for text in said)
+    assert there.events[-1].text == "1 of 1 wave completed"
+
+
 # -- roles ---------------------------------------------------------------------------------------------------------
 
 
@@ -206,6 +218,45 @@ def test_a_person_in_every_role_is_waited_for_and_heard_at_once(both):
     person('integration.merge(as_("cto"), "S1")')
     there.wait("finished")
     assert there.join()
+    both.sound()
+
+
+def test_the_automatic_pm_starts_waves_itself(both):
+    def starters():
+        return {entry["who"] for entry in history.history(both.ctx, limit=1000) if entry["what"] == "wave.start"}
+
+    both.set(agents=(WRITES,))
+    both.wave("W1", stories_=["S1"], start=False)
+    assert run(both).result
+    assert starters() == {"pm"}
+    both.set(roles=roles(pm=AGENT))  # an agent is asked about stories only
+    both.wave("W2", stories_=[], start=False)
+    assert run(both).result
+    assert starters() == {"pm", "maf"}
+    both.sound()
+
+
+def test_a_branch_that_moved_after_qa_is_returned_by_the_automatic_pm_and_judged_anew(both):
+    again = script("echo x >> f-{story}; git add . && git commit -qm {story}")
+    both.set(agents=(again,), roles=roles(pm=HUMAN))
+    both.wave(stories_=["S1"], start=False)
+    there = InThread(both)
+    there.wait("waiting", "W1 waits for `maf wave start W1`")
+    sessions.register(both.ctx, "boss", "pm")
+    waves.start(both.as_("boss").ctx, "W1")
+    there.wait("waiting", "S1 waits for `maf story assign")
+    stories.assign(both.as_("boss").ctx, "S1", "dev-1")
+    there.wait("waiting", "maf review accept S1")
+    there.end()
+    moved = both.commit({"late": "after QA"}, "late", cwd=both.project.worktree("S1"))
+    both.set(roles=roles())
+    there = run(both)
+    assert there.result, there.said()
+    said = next(event for event in there.events if event.kind == "review")
+    assert (said.story, f"is at {moved}" in said.text) == ("S1", True)
+    assert both.show("S1")["qa_reports"][-1]["commit_sha"] == both.show("S1")["submitted_commit"]
+    assert both.tree()["late"] == "after QA"
+    assert both.git("merge-base", "--is-ancestor", moved, "main") == ""
     both.sound()
 
 
