@@ -46,10 +46,9 @@ def _counted(plan: Any) -> dict[str, Any]:
 
 
 def _tell(screen: Screen, counts: dict[str, Any], verdict: str, step: str = "") -> None:
-    screen.line(
-        f"{verdict}: {counts['stories']} stories in {counts['waves']} waves, {counts['dependencies']} dependencies, "
-        f"{counts['criteria']} criteria ({counts['format']})"
-    )
+    words = (("story", "stories"), ("wave", "waves"), ("dependency", "dependencies"), ("criterion", "criteria"))
+    stories, waves, *rest = (f"{counts[many]} {one if counts[many] == 1 else many}" for one, many in words)
+    screen.line(f"{verdict}: {stories} in {waves}, {', '.join(rest)} ({counts['format']})")
     for note in counts["notes"]:
         screen.line(f"  note: {clean(note)}")
     if step:
