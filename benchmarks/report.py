@@ -63,9 +63,13 @@ def _processor() -> str:
 
 
 def keep(folder: Path, name: str, figures: Sequence[Figure], about: dict[str, Any]) -> None:
-    """Write ``NAME.json`` and ``NAME.md``."""
+    """Write ``NAME.json`` and ``NAME.md``; figures that are there already and were not measured now stay, as dated."""
     folder.mkdir(parents=True, exist_ok=True)
-    data = {"facts": about, "figures": [one.as_dict() for one in figures]}
-    (folder / f"{name}.json").write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+    path = folder / f"{name}.json"
+    kept = json.loads(path.read_text())["figures"] if path.exists() else []
+    now = {(one.name, one.store): {**one.as_dict(), "at": about["date"], "of": about["commit"]} for one in figures}
+    rows = [now.pop((old["name"], old["store"]), old) for old in kept] + list(now.values())
+    path.write_text(json.dumps({"facts": about, "figures": rows}, indent=2, ensure_ascii=False) + "\n")
+    every = [Figure(**{key: row[key] for key in Figure.__dataclass_fields__}) for row in rows]
     lines = "".join(f"- {key.replace('_', ' ')}: {value}\n" for key, value in about.items())
-    (folder / f"{name}.md").write_text(f"# Figures of {about['date']}\n\n{table(figures)}\n{lines}")
+    (folder / f"{name}.md").write_text(f"# Figures of {about['date']}\n\n{table(every)}\n{lines}")

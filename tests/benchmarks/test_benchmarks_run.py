@@ -117,4 +117,9 @@ def test_the_table_says_what_was_missed(tmp_path):
     about = report.facts(Here(tmp_path, None), ["sqlite"], TINY)
     report.keep(tmp_path, "x", [met, missed], about)
     assert json.loads((tmp_path / "x.json").read_text())["figures"][1]["ok"] is False
+    again = Figure("b", "sqlite", "MB", 110.0, None, 110.0, 120.0)
+    report.keep(tmp_path, "x", [again], about)
+    kept = json.loads((tmp_path / "x.json").read_text())["figures"]
+    assert [(one["name"], one["ok"]) for one in kept] == [("a", True), ("b", True)]
+    assert report.table([met, again]) in (tmp_path / "x.md").read_text()
     assert not [value for value in about.values() if isinstance(value, str) and str(Path.cwd()) in value]
