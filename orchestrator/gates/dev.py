@@ -33,10 +33,13 @@ def prepare(project: Project, code: str) -> tuple[Path, dict[str, Any]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     repo.add_worktree(path, branch, start_point=tip)
     conflict: tuple[str, ...] = ()
+    base = tip
     if not fresh:
         refreshed = repo.refresh_branch(path, tip, name=code)
-        conflict = refreshed.files if refreshed.kind == "conflict" else ()
-    return path, {"branch": branch, "base": tip, "conflict": list(conflict)}
+        if refreshed.kind == "conflict":
+            # The branch is continued: until its dev has resolved the merge, it stands where it left the target.
+            conflict, base = refreshed.files, repo.merge_base(refreshed.head, tip)
+    return path, {"branch": branch, "base": base, "conflict": list(conflict)}
 
 
 def _started(project: Project, code: str, story: Row) -> Row:
@@ -93,6 +96,12 @@ def _work_evidence(project: Project, story: Row, tip: str) -> tuple[dict[str, An
     """Evidence that the branch has work of its own and only where its domain may. GateFailed otherwise."""
     repo, target, code = project.repo, project.settings.target, story["story_code"]
     path = project.worktree(code)
+    git_dir = repo.git_dir(path)
+    if git_dir is not None and (git_dir / "MERGE_HEAD").exists():
+        raise GateFailed(
+            f"the merge of {target} into {story['branch_name']} is not finished",
+            hint=f"Resolve what git status names in {path}, git add it, git commit, then advance again.",
+        )
     commits = repo.own_commits(story["branch_name"], target)
     if not commits:
         raise GateFailed(

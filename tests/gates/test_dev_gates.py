@@ -63,9 +63,11 @@ def test_a_conflict_with_the_target_is_left_in_the_worktree_and_named(box):
     made = dev.start_story(box.as_("ann"), "S1")
     assert made["conflict"] == ["README"]
     assert "<<<<<<<" in (path / "README").read_text()
-    refused(lambda: advance(box), "does not hold the commit of main")
-    box.commit({"README": "both\n"}, cwd=path)
+    # Gate 1 asks for no more than the story's own branch, continued; gate 2 for the merge to be finished.
     assert advance(box)["current_gate"] == 2
+    refused(lambda: advance(box), "the merge of main into feature/S1 is not finished")
+    box.commit({"README": "both\n"}, cwd=path)
+    assert advance(box)["current_gate"] == 3
 
 
 def test_the_plan_files_that_the_project_asks_for_must_be_there(box):

@@ -7,8 +7,8 @@ import pytest
 from orchestrator.domain import lifecycle as lc
 from orchestrator.domain.errors import GateFailed, LostRace, StoreUnavailable, WrongState
 from orchestrator.domain.settings import Checks
-from orchestrator.gates import integration
-from orchestrator.service import reviews, sessions, waves
+from orchestrator.gates import dev, integration
+from orchestrator.service import reviews, sessions, stories, waves
 
 
 def ready(box, *codes, files=None):
@@ -79,6 +79,27 @@ def test_a_conflict_returns_the_story_onto_the_tip_with_its_work_kept(both):
     both.merge("S2")
     assert both.tree()["same"] == "one\ntwo"
     assert both.merges() == ["S2", "S1"]
+    both.sound()
+
+
+def test_a_conflict_that_its_dev_left_behind_is_taken_up_from_gate_1(both):
+    """Killed half-way through resolving: the next dev passes gate 1 with the merge still to be resolved."""
+    both.wave(stories_=["S1", "S2"])
+    ready(both, "S1", "S2", files={"S1": {"same": "one\n"}, "S2": {"same": "two\n"}})
+    both.merge("S1")
+    sent_back(both, "S2", "conflict", "same")
+    sessions.end(both.as_("pm").ctx, "bob")
+    assert both.show("S2")["current_gate"] == 1
+    both.crew()
+    mine = both.as_("ann")
+    stories.assign(both.as_("pm").ctx, "S2", "ann")
+    started = dev.start_story(mine, "S2")
+    assert started["conflict"] == ["same"]
+    assert dev.advance(mine, "S2")["current_gate"] == 2
+    both.submit("S2", {"same": "one\ntwo\n"}, "ann")
+    both_pass(both, "S2")
+    both.merge("S2")
+    assert both.tree()["same"] == "one\ntwo"
     both.sound()
 
 
