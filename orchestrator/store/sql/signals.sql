@@ -24,11 +24,6 @@ SELECT s.*, t.story_code, w.wave_code FROM signals s
   LEFT JOIN stories t ON t.id = s.story_id LEFT JOIN waves w ON w.id = s.wave_id
  ORDER BY s.created_at DESC, s.id DESC LIMIT :size;
 
--- name: signal.pending
-SELECT s.id, s.signal_type, s.from_agent, s.to_agent, s.created_at, t.story_code FROM signals s
-  LEFT JOIN stories t ON t.id = s.story_id
- WHERE s.status = 'pending' ORDER BY s.priority, s.created_at LIMIT :size;
-
 -- name: delivery.of_signal
 SELECT * FROM signal_deliveries WHERE signal_id = :signal_id ORDER BY addressee;
 

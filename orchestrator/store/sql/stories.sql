@@ -128,9 +128,6 @@ RETURNING *;
 -- name: gate.of_story
 SELECT * FROM gate_transitions WHERE story_id = :story_id ORDER BY created_at, id;
 
--- name: gate.last_into
-SELECT * FROM gate_transitions WHERE story_id = :story_id AND to_gate = :to_gate ORDER BY created_at DESC, id DESC LIMIT 1;
-
 -- name: gate.last_reject
 SELECT * FROM gate_transitions WHERE story_id = :story_id AND transition_type IN ('reject', 'reset')
    AND to_gate IN (1, 2) AND notes <> 'reopened' ORDER BY created_at DESC, id DESC LIMIT 1;
